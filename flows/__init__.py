@@ -1,0 +1,1 @@
+"""When: the command `mixture` and the Prefect flows that carry the same recipes."""

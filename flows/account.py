@@ -1,0 +1,79 @@
+"""What the shards cannot tell about a build: what was asked, and what became of every input."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.runtime.workspace import Artefact
+from schemas.ledger import Account, Asked, Flow
+from schemas.manifest import Part
+from schemas.plan import Quota, Stratum
+from schemas.recipe import Recipe
+from schemas.rejection import Rejection
+
+
+def make_account(
+    recipe: Recipe,
+    quotas: Sequence[Quota],
+    candidates: Mapping[Stratum, list[str]],
+    chosen: Mapping[Stratum, list[str]],
+    flows: Sequence[Flow],
+    rejections: Iterable[Rejection],
+) -> Account:
+    """The writer's `Account` of this build."""
+    return Account(
+        recipe=recipe.name,
+        recipe_sha256=recipe.mixture_sha256(),
+        fps=recipe.decode.fps,
+        shares=recipe.mixture.shares,
+        asked=tuple(_asked(quota, candidates.get(quota.stratum, []), chosen[quota.stratum]) for quota in quotas),
+        flows=tuple(flows),
+        rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
+    )
+
+
+def make_flows(
+    ingested: Sequence[Artefact],
+    talks: Sequence[Artefact],
+    features: Sequence[Artefact],
+    refused: Mapping[str, int],
+) -> list[Flow]:
+    """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
+
+    What the plan filters out are candidates that no quota called for: the reserves that stayed reserves.
+    """
+    came, spoken, seen = _through(ingested), _through(talks), _through(features)
+    decoded = seen.inputs - refused.get("decode", 0)
+    return [
+        Flow(stage="ingest", inputs=came.inputs, outputs=came.outputs, rejected=came.rejected),
+        Flow(
+            stage="plan",
+            inputs=came.outputs,
+            outputs=spoken.inputs,
+            rejected=0,
+            filtered=came.outputs - spoken.inputs,
+        ),
+        Flow(stage="conversations", inputs=spoken.inputs, outputs=spoken.outputs, rejected=spoken.rejected),
+        Flow(stage="decode", inputs=seen.inputs, outputs=decoded, rejected=refused.get("decode", 0)),
+        Flow(stage="features", inputs=decoded, outputs=seen.outputs, rejected=decoded - seen.outputs),
+    ]
+
+
+def _through(artefacts: Sequence[Artefact]) -> Part:
+    """All parts of all artefacts of a pass, as one."""
+    parts = [part for artefact in artefacts for part in artefact.manifest.parts]
+    return Part(
+        name="all",
+        inputs=sum(part.inputs for part in parts),
+        outputs=sum(part.outputs for part in parts),
+        rejected=sum(part.rejected for part in parts),
+    )
+
+
+def _asked(quota: Quota, candidates: Sequence[str], chosen: Sequence[str]) -> Asked:
+    first_choices = set(candidates[: quota.samples])
+    return Asked(
+        stratum=quota.stratum.label,
+        asked=quota.samples,
+        candidates=quota.candidates,
+        replaced=sum(key not in first_choices for key in chosen),
+    )

@@ -1,0 +1,279 @@
+"""The build: which stage runs on what, in the picture's order. The command and the Prefect flow share it.
+
+    ingest -> plan -> produce (conversations, then decode + features, with reserves) -> shards -> audit -> publish
+
+Each step leaves its results in the workspace under a fingerprint, so a build that is run again takes
+up where the last one stopped, however it stopped.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+from flows.account import make_account, make_flows
+from flows.display import Display
+from flows.gallery import make_figures, make_gallery
+from flows.publish import publish
+from flows.quarantine import REJECTIONS, write_quarantine, write_rejections
+from pipeline.audit.audit import AuditReport, audit
+from pipeline.audit.report import write_report
+from pipeline.conversations.stage import Converse
+from pipeline.decode.stage import Decode
+from pipeline.features.stage import Encode
+from pipeline.ingest.fetch import Fetch
+from pipeline.ingest.probe import Probe
+from pipeline.ingest.registry import build_source
+from pipeline.plan.choose import choose, ranked
+from pipeline.plan.order import place
+from pipeline.plan.quotas import quotas
+from pipeline.runtime.contract import ContractError, Stage
+from pipeline.runtime.files import stamp
+from pipeline.runtime.local import LocalRunner, Runner
+from pipeline.runtime.passes import Pass, check_budget, locate, outcomes, run_pass
+from pipeline.runtime.workspace import Artefact, Work, Workspace
+from pipeline.shards.members import Packed
+from pipeline.shards.writer import write_mixture
+from schemas.arrays import Features
+from schemas.base import InputError, digest
+from schemas.conversation import Conversation
+from schemas.ledger import Account, Ledger
+from schemas.plan import Quota, Stratum
+from schemas.recipe import EncoderSpec, Recipe
+from schemas.rejection import Rejection
+from schemas.sample import Sample, Split
+
+PROBER = "pipeline.decode.worker:probe_medium"
+"""Ingest looks at media through decode's eyes, in a process of its own; the flow makes the match."""
+
+LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
+"""Fields of `decode` that decide whether a medium is let in."""
+
+# Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
+INGEST_PART = 64
+TALK_PART = 256
+FEATURES_PART = 16
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One round of the costly work: the first choices, or the reserves of those that failed."""
+
+    talks: Artefact
+    features: Artefact
+
+
+class Build:
+    """One build of one recipe. Call the steps in order, or `run`."""
+
+    ledger: Ledger
+    """The account of the mixture, once `shards` is done."""
+    findings: AuditReport
+    """What the audit found, once `audit` is done."""
+
+    def __init__(self, recipe: Recipe, runner: Runner, display: Display) -> None:
+        self.recipe = recipe
+        self.quotas: list[Quota] = []
+        self.rejections: dict[str, Rejection] = {}
+        self._workspace = Workspace(Path(recipe.workspace))
+        self._runner = runner
+        self._display = display
+        self._roots: dict[str, str] = {}
+        self._ingested: list[Artefact] = []
+        self._samples: dict[str, Sample] = {}
+        self._candidates: dict[Stratum, list[str]] = {}
+        self._chosen: dict[Stratum, list[str]] = {}
+        self._waves: list[Wave] = []
+
+    def steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """Name and action of each step, in order."""
+        actions = (self.ingest, self.plan, self.produce, self.shards, self.audit, self.publish)
+        return [(action.__name__, action) for action in actions]
+
+    def run(self) -> None:
+        """All steps. However they end, the rejections known by then can be listed afterwards."""
+        try:
+            for _, step in self.steps():
+                step()
+        finally:
+            self.record_rejections()
+
+    def record_rejections(self) -> None:
+        """Writes what `mixture quarantine list` reads."""
+        write_quarantine(self.recipe, self.rejections.values())
+
+    def ingest(self) -> None:
+        """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget."""
+        for encoder in self.recipe.encoders.values():
+            weights_stamp(encoder)  # missing weights are told before the first hour of work, not after it
+        for spec in self.recipe.sources:
+            source = build_source(spec)
+            made = {"source": spec.model_dump(mode="json"), "fingerprint": source.fingerprint()}
+            folder = self._workspace.root / "media" / digest(made)
+            folder.mkdir(parents=True, exist_ok=True)
+            roots = {spec.name: str(source.media_root(folder))}
+            stages = (Fetch(source, folder), Probe(PROBER, self.recipe.decode, roots))
+            limits = self.recipe.decode.model_dump(mode="json", include=LIMITS)
+            job = Pass("ingest", stages, {**made, "limits": limits}, list(source.entries()), (), INGEST_PART)
+            artefact = self._pass(job, f"ingest {spec.name}")
+            self._roots |= roots
+            self._ingested.append(artefact)
+            self._remember(outcomes(artefact, Sample))
+            check_budget("ingest", [artefact], self.recipe.budgets.ingest)
+
+    def _remember(self, samples: Iterable[Sample]) -> None:
+        for sample in samples:
+            if sample.key in self._samples:
+                twice = f"{self._samples[sample.key].source} and {sample.source}"
+                raise ContractError(f"key {sample.key!r} comes from {twice}: one of them would be lost")
+            self._samples[sample.key] = sample
+
+    def plan(self) -> None:
+        """Turns shares into exact quotas. Raises QuotaError if the candidates cannot fill them."""
+        self._candidates = ranked(self._samples.values(), self.recipe.seed)
+        found = {stratum: len(keys) for stratum, keys in self._candidates.items()}
+        self.quotas = quotas(self.recipe.mixture, found)
+
+    def produce(self) -> None:
+        """Talks about, decodes and encodes the chosen, then as many reserves as failures call for."""
+        done: set[str] = set()
+        while True:
+            failed = done & self.rejections.keys()
+            self._chosen = choose(self.quotas, self._candidates, failed)
+            todo = [key for keys in self._chosen.values() for key in keys if key not in done]
+            if not todo:
+                break
+            label = f" (reserves, round {len(self._waves)})" if self._waves else ""
+            self._waves.append(self._wave([self._samples[key] for key in todo], label))
+            done.update(todo)
+            check_budget("conversations", [wave.talks for wave in self._waves], self.recipe.budgets.conversations)
+            check_budget("features", [wave.features for wave in self._waves], self.recipe.budgets.features)
+
+    def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
+        talks = self._pass(self._talking(samples), f"conversations{label}")
+        alive = [sample for sample in samples if sample.key not in self.rejections]
+        return Wave(talks, self._pass(self._encoding(alive), f"features{label}"))
+
+    def _talking(self, samples: Sequence[Sample]) -> Pass:
+        recipe = self.recipe
+        config = {"conversations": recipe.conversations.model_dump(mode="json"), "seed": recipe.seed}
+        stages = (Converse(recipe.conversations, recipe.seed),)
+        return Pass("conversations", stages, config, samples, self._ingest_fingerprints(), TALK_PART)
+
+    def _encoding(self, samples: Sequence[Sample]) -> Pass:
+        recipe = self.recipe
+        preprocessing = {name: spec.preprocessing for name, spec in recipe.encoders.items()}
+        keep_frames = bool(recipe.shards.frames_for)
+        stages: tuple[Stage[Any, Any], ...] = (
+            Decode(recipe.decode, preprocessing, self._roots),
+            Encode(recipe.encoders, keep_frames, recipe.decode.frames_per_clip),
+        )
+        config = {
+            "decode": recipe.decode.model_dump(mode="json"),
+            "encoders": [[name, spec.model_dump(mode="json")] for name, spec in recipe.encoders.items()],
+            "weights": {name: weights_stamp(spec) for name, spec in recipe.encoders.items()},
+            "keep_frames": keep_frames,
+        }
+        return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
+
+    def _ingest_fingerprints(self) -> tuple[str, ...]:
+        return tuple(artefact.fingerprint for artefact in self._ingested)
+
+    def _pass(self, job: Pass, label: str) -> Artefact:
+        with self._display.progress(label, len(job.inputs)) as progress:
+            artefact = run_pass(self._workspace, job, self._runner, progress)
+        self.rejections |= {refused.key: self._placed(refused) for refused in outcomes(artefact, Rejection)}
+        return artefact
+
+    def _placed(self, refused: Rejection) -> Rejection:
+        """With source and place of the bytes, which a stage that never saw the sample cannot know."""
+        sample = self._samples.get(refused.key)
+        if sample is None or (refused.source and refused.where):
+            return refused
+        where = refused.where or ", ".join(medium.path for medium in sample.media)
+        return refused.model_copy(update={"source": sample.source, "where": where})
+
+    def shards(self) -> None:
+        """Orders what survived and packs it; the artefact holds all of the mixture but its report."""
+        chosen = digest([[stratum.label, keys] for stratum, keys in self._chosen.items()])
+        inputs = [artefact.fingerprint for wave in self._waves for artefact in (wave.talks, wave.features)]
+        work = Work("shards", 1, {"recipe": self.recipe.mixture_sha256(), "chosen": chosen}, tuple(inputs))
+        total = sum(quota.samples for quota in self.quotas)
+        with self._display.progress("shards", total) as progress:
+            self._packed = self._workspace.once(
+                work, lambda folder: self._pack(folder, lambda done: progress(done, total))
+            )
+            progress(total, total)
+        self.ledger = Ledger.read(self._packed.folder)
+
+    def _pack(self, folder: Path, progress: Callable[[int], None]) -> Mapping[str, int]:
+        recipe, done = self.recipe, count(1)
+        talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
+        features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
+
+        def packed(split: Split) -> Iterator[Packed]:
+            chosen = {stratum: keys for stratum, keys in self._chosen.items() if stratum.split is split}
+            for placed in place(chosen, recipe.seed):
+                talk, encoded = talks[placed.key](), features[placed.key]()
+                yield Packed(self._samples[placed.key], cast("Conversation", talk), cast("Features", encoded))
+                progress(next(done))
+
+        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
+        splits = {split: packed(split) for split in wanted}
+        ledger = write_mixture(folder, splits, list(recipe.encoders), recipe.shards, self._account())
+        write_rejections(folder / REJECTIONS, self.rejections.values())
+        return {"samples": sum(total.samples for total in ledger.total.values())}
+
+    def _account(self) -> Account:
+        refused = Counter(refused.stage for refused in self.rejections.values())
+        talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
+        flows = make_flows(self._ingested, talks, features, refused)
+        return make_account(
+            self.recipe, self.quotas, self._candidates, self._chosen, flows, self.rejections.values()
+        )
+
+    def audit(self) -> None:
+        """Recounts the mixture from its tars and draws the report."""
+        with self._display.progress("audit", 1) as progress:
+            self.findings = audit(self._packed.folder)
+            work = Work("report", 1, {"findings": digest(self.findings)}, (self._packed.fingerprint,))
+            self._report = self._workspace.once(work, self._draw)
+            progress(1, 1)
+
+    def _draw(self, folder: Path) -> Mapping[str, int]:
+        gallery = make_gallery(self._packed.folder, self.ledger, self._samples, self.recipe.decode, self._roots)
+        figures = make_figures(self._packed.folder, self.ledger)
+        write_report(folder / "report.html", self.ledger, self.findings.findings, gallery, figures)
+        return {"findings": sum(self.findings.finding_counts.values())}
+
+    def publish(self) -> None:
+        """Puts the mixture where the recipe wants it."""
+        report = {"report.html": self._report.folder / "report.html"}
+        publish(self._packed.folder, report, Path(self.recipe.output))
+
+
+def weights_stamp(spec: EncoderSpec) -> list[list[str | int]]:
+    """What tells one file of weights from another under the same name. Raises InputError if there is none."""
+    if spec.weights == "random":
+        return []
+    if not (found := stamp(Path(spec.weights))):
+        raise InputError(f"weights {spec.weights!r}: no such file or folder; mend `weights`, or take `random`")
+    return found
+
+
+@contextmanager
+def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
+    """A build on the recipe's runner, which is stopped at the end."""
+    if recipe.runtime.runner == "local":
+        yield Build(recipe, LocalRunner(), display)
+        return
+    # Only here: importing Ray takes longer than most commands.
+    from pipeline.runtime.ray import RayRunner
+
+    # A part may hold nothing but films that each meet their deadline; then there is an hour to encode.
+    deadline_s = FEATURES_PART * recipe.decode.deadline_s + 3600
+    with RayRunner(recipe.runtime.workers, deadline_s) as runner:
+        yield Build(recipe, runner, display)

@@ -1,0 +1,277 @@
+"""The command `mixture`. Exit codes: 0 good, 1 finding, 2 usage or bad input.
+
+Imports of this module are light on purpose: `mixture --help` and `validate` answer in under a
+second; each command imports what it needs.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from flows.display import Display
+    from schemas.recipe import Recipe
+
+FINDING, BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    name="mixture",
+    help="Builds, proves and trains on the data mixture of a video LMM.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+quarantine_app = typer.Typer(help="What was rejected, and why.", no_args_is_help=True)
+app.add_typer(quarantine_app, name="quarantine")
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or a packaged one: demo.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A built mixture.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
+RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
+WorkspaceOption = Annotated[Path | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
+OutputOption = Annotated[Path | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def main() -> NoReturn:
+    """Runs the command; every foreseen failure is one message and an exit code, never a traceback.
+
+    Ctrl-C ends it with 130; the same command takes up where it stopped.
+    """
+    app()
+    sys.exit(0)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+    like: Annotated[str, typer.Option(help="Packaged recipe to start from.")] = "demo",
+) -> None:
+    """Write a recipe with every field explained."""
+    from flows.starter import commented
+
+    if path.exists():
+        _fail(f"{path} exists; name another file, or remove it", BAD_INPUT)
+    path.write_text(commented(_recipe(like)), encoding="utf-8")
+    typer.echo(f"wrote {path}; next: mixture validate {path}")
+
+
+@app.command()
+def validate(recipe: RecipeArgument) -> None:
+    """Explain every mistake in a recipe, with its line and path."""
+    found = _recipe(recipe)
+    shares = ", ".join(f"{m} {float(share):g} %" for m, share in found.mixture.shares.items())
+    typer.echo(f"{recipe} is valid: {found.mixture.total} samples ({shares}) from {len(found.sources)} sources")
+
+
+@app.command()
+def sources() -> None:
+    """List the kinds of source a recipe can name."""
+    from flows.tables import print_source_kinds
+
+    print_source_kinds()
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    workers: WorkersOption = None,
+    runner: RunnerOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ingest the candidates and print the exact quotas; exit 1 if they cannot be met."""
+    from flows.build import opened_build
+    from flows.tables import print_quotas
+
+    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
+    with _explained(), opened_build(found, _display(quiet=as_json)) as build:
+        try:
+            build.ingest()
+            build.plan()
+        finally:
+            build.record_rejections()
+    print_quotas(build.quotas, as_json)
+
+
+@app.command()
+def build(
+    recipe: RecipeArgument,
+    workers: WorkersOption = None,
+    runner: RunnerOption = None,
+    workspace: WorkspaceOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Build the mixture, audit it and write its report; run again to resume."""
+    from flows.build import opened_build
+
+    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output)
+    display = _display()
+    with _explained(), opened_build(found, display) as running:
+        running.run()
+    report = running.findings
+    display.say(f"{found.output}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
+    display.say(f"audit: {report.verdict}; report: {found.output}/report.html")
+    if not report.ok:
+        raise typer.Exit(FINDING)
+
+
+@app.command()
+def audit(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Recount a mixture from its tars alone; exit 1 on a finding."""
+    from flows.tables import print_audit
+    from pipeline.audit.audit import audit as recount
+
+    _need_mixture(folder)
+    report = recount(folder)
+    print_audit(report, as_json)
+    if not report.ok:
+        raise typer.Exit(FINDING)
+
+
+@app.command()
+def inspect(
+    folder: FolderArgument,
+    key: Annotated[str, typer.Argument(help="A sample's key; the first few where none is given.")] = "",
+    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+) -> None:
+    """Show samples of a mixture: talk, times, arrays and where they came from."""
+    from flows.tables import print_samples
+
+    _need_mixture(folder)
+    with _explained():
+        print_samples(folder, split, key)
+
+
+@app.command()
+def status(
+    recipe: RecipeArgument,
+    workspace: WorkspaceOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is built, trained and scored."""
+    from flows.tables import print_status
+
+    found = _recipe(recipe, workspace=workspace, output=output)
+    with _explained():
+        print_status(found, as_json)
+
+
+@quarantine_app.command("list")
+def quarantine_list(recipe: RecipeArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List what the last build of a recipe rejected, with the reason and where the bytes are."""
+    from flows.quarantine import read_quarantine
+    from flows.tables import print_rejections
+
+    found = read_quarantine(_recipe(recipe, workspace=workspace))
+    if found is None:
+        _fail(f"no build of {recipe} yet in this workspace; run `mixture build {recipe}`", BAD_INPUT)
+    print_rejections(found, as_json)
+
+
+@app.command()
+def clean(
+    recipe: RecipeArgument,
+    workspace: WorkspaceOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove the whole workspace.")] = False,
+) -> None:
+    """Remove what killed runs left behind; finished work and the mixture stay."""
+    from flows.clean import clean_workspace
+
+    found = _recipe(recipe, workspace=workspace)
+    removed, size = clean_workspace(Path(found.workspace), Path(found.output), everything)
+    typer.echo(f"removed {removed} files, {size / 1e6:.1f} MB")
+
+
+@app.command()
+def train(recipe: RecipeArgument, workspace: WorkspaceOption = None, output: OutputOption = None) -> None:
+    """Train on the built mixture in Apollo's three stages."""
+    from flows.learning import train_mixture
+
+    found = _recipe(recipe, workspace=workspace, output=output)
+    _need_mixture(Path(found.output))
+    with _explained():
+        train_mixture(found, _display())
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeArgument,
+    workspace: WorkspaceOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the trained model on held-out questions against blind baselines; exit 1 if it is no better."""
+    from flows.learning import evaluate_model
+    from flows.tables import print_scores
+
+    found = _recipe(recipe, workspace=workspace, output=output)
+    _need_mixture(Path(found.output))
+    with _explained():
+        scores = evaluate_model(found, _display(quiet=as_json))
+    print_scores(scores.model_dump(mode="json"), as_json)
+    if not scores.sees:
+        raise typer.Exit(FINDING)
+
+
+def _recipe(
+    name: str,
+    *,
+    workers: int | None = None,
+    runner: str | None = None,
+    workspace: Path | None = None,
+    output: Path | None = None,
+) -> "Recipe":
+    from flows.recipe_file import RecipeError, load_recipe, settle
+
+    places = [str(place) if place is not None else None for place in (output, workspace)]
+    try:
+        return settle(load_recipe(name), output=places[0], workspace=places[1], workers=workers, runner=runner)
+    except RecipeError as error:
+        _fail(str(error), BAD_INPUT)
+
+
+def _display(quiet: bool = False) -> "Display":
+    from rich.console import Console
+
+    from flows.display import Display
+
+    # Progress goes to stderr: stdout is for the result.
+    return Display(Console(stderr=True, quiet=quiet))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns the failures a user can cause into a message and an exit code; a bug keeps its traceback."""
+    from pipeline.plan.quotas import QuotaError
+    from pipeline.runtime.passes import BudgetError
+    from schemas.base import InputError
+
+    try:
+        yield
+    except (QuotaError, BudgetError) as error:
+        _fail(str(error), FINDING)
+    except (InputError, LookupError, ModuleNotFoundError) as error:
+        _fail(str(error), BAD_INPUT)
+
+
+def _need_mixture(folder: Path) -> None:
+    from schemas.ledger import LEDGER
+
+    if not (folder / LEDGER).is_file():
+        _fail(f"{folder} holds no mixture (no {LEDGER}); build one with `mixture build`", BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"mixture: {message}", err=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

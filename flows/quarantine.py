@@ -1,0 +1,36 @@
+"""Rejections on disk: inside the mixture as its account, and in the workspace for `mixture quarantine`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.runtime.files import write_text
+from schemas.recipe import Recipe
+from schemas.rejection import Rejection
+
+REJECTIONS = "rejections.jsonl"
+
+
+def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
+    """One canonical JSON line a rejection, sorted by key."""
+    write_text(path, "".join(r.canonical() + "\n" for r in sorted(rejections, key=lambda r: r.key)))
+
+
+def quarantine_path(recipe: Recipe) -> Path:
+    """Where the last build of this recipe left its rejections, finished or not."""
+    return Path(recipe.workspace) / "quarantine" / f"{recipe.mixture_sha256()}.jsonl"
+
+
+def write_quarantine(recipe: Recipe, rejections: Iterable[Rejection]) -> None:
+    """Replaces the list of the last build."""
+    path = quarantine_path(recipe)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rejections(path, rejections)
+
+
+def read_quarantine(recipe: Recipe) -> list[Rejection] | None:
+    """What `write_quarantine` wrote; None before the first build."""
+    try:
+        lines = quarantine_path(recipe).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    return [Rejection.model_validate_json(line) for line in lines]

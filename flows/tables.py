@@ -1,0 +1,218 @@
+"""What the command prints: tables for a person, JSON for a program."""
+
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from flows.learning import find_scores, find_training
+from pipeline.audit.audit import AuditReport
+from pipeline.shards.reader import ShardReader, StoredSample
+from pipeline.train import METRICS
+from schemas.ledger import LEDGER, Ledger
+from schemas.plan import Quota
+from schemas.recipe import Recipe, SourceSpec
+from schemas.rejection import Rejection
+from schemas.sample import Modality
+
+SCORE_COLUMNS = ["questions on", "#asked", "#model", "#best blind", "#p"]
+
+TOPIC = "topic: "
+
+FIRST_SAMPLES = 3
+"""Samples that `mixture inspect` shows where no key is given."""
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+def _json(value: Any) -> None:
+    # Not through Rich, which would wrap lines and read emoji codes into them.
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table; columns whose name begins with `#` hold numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        number = column.startswith("#")
+        table.add_column(column.removeprefix("#"), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    console = _console()
+    console.print(table)
+    console.print()
+
+
+def _plain(cell: object) -> str:
+    text = f"{cell:,}" if isinstance(cell, int) else _printable(str(cell))
+    return text.replace("[", r"\[")
+
+
+def _printable(text: str) -> str:
+    """Strangers' text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def print_source_kinds() -> None:
+    """The kinds of source, with what each is."""
+    kinds = get_args(get_args(SourceSpec)[0])
+    rows = [(get_args(kind.model_fields["kind"].annotation)[0], (kind.__doc__ or "").strip()) for kind in kinds]
+    _table("Sources a recipe can name", ["kind", "what it is"], rows)
+
+
+def print_quotas(quotas: Sequence[Quota], as_json: bool) -> None:
+    """The exact quota of every stratum, and the reserves behind it."""
+    rows = [(q.stratum.label, q.samples, q.candidates, q.candidates - q.samples) for q in quotas]
+    if as_json:
+        names = ("stratum", "quota", "candidates", "reserves")
+        _json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        _table("Plan", ["stratum", "#quota", "#candidates", "#reserves"], rows)
+
+
+def print_audit(report: AuditReport, as_json: bool) -> None:
+    """The verdict, the recount and what is wrong."""
+    if as_json:
+        typer.echo(report.to_json(), nl=False)
+        return
+    rows = [
+        (label, count.samples, count.turns, count.clips, count.frames, f"{count.bytes / 1e6:.1f} MB")
+        for label, count in report.tables["by_modality"].items()
+    ]
+    _table("Recounted from the tars", ["split/modality", "#samples", "#turns", "#clips", "#frames", "#bytes"], rows)
+    if report.findings:
+        found = [(finding.code, finding.shard, finding.key, finding.message) for finding in report.findings]
+        _table("Findings", ["code", "shard", "key", "what"], found)
+    _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, root {report.root_sha256[:12]})")
+
+
+def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:
+    """Every rejection with its reason and where its bytes are."""
+    if as_json:
+        _json([rejection.model_dump(mode="json") for rejection in rejections])
+        return
+    rows = [(r.key, r.stage, r.reason, f"{r.source}:{r.where}", r.detail) for r in rejections]
+    _table(f"{len(rows)} rejected", ["key", "stage", "reason", "where", "detail"], rows)
+
+
+def print_samples(folder: Path, split: str, key: str) -> None:
+    """One sample, or the first few. Raises LookupError for a key that is not there."""
+    reader = ShardReader(folder, split)
+    ledger = Ledger.read(folder)
+    encoders = [encoder.name for encoder in ledger.encoders]
+    positions = [reader.position(key)] if key else range(min(FIRST_SAMPLES, len(reader)))
+    for position in positions:
+        _print_sample(reader.read(position, encoders, bool(ledger.frames_for)))
+
+
+def _print_sample(stored: StoredSample) -> None:
+    sample, console = stored.sample, _console()
+    console.print(f"[bold]{sample.key}[/]  {sample.modality}, {sample.category}, {sample.licence}")
+    for medium in sample.media:
+        console.print(f"  {medium.kind} {medium.path} {medium.width}x{medium.height}", markup=False)
+    for clip in sample.clips:
+        shown = " ".join(f"{pts / 1e9:.3f}" for pts in clip.pts_ns)
+        console.print(f"  clip {clip.start_ns / 1e9:g}-{clip.exclusive_end_ns / 1e9:g} s, shown at {shown} s")
+    arrays: dict[str, NDArray[Any]] = {**stored.features, **{f"{n} frames": a for n, a in stored.frames.items()}}
+    for name, array in arrays.items():
+        console.print(f"  {name}: {list(array.shape)} {array.dtype}", markup=False)
+    for encoder in sample.encoders:
+        console.print(f"  {encoder.name}: {encoder.architecture}, weights {encoder.weights}", markup=False)
+    for turn in sample.conversations:
+        console.print(f"  {turn.role}: {_printable(turn.content)}", markup=False)
+    console.print(f"  generator {sample.generator.name}, annotated by {sample.annotator.name}\n", markup=False)
+
+
+def print_scores(scores: Mapping[str, Any], as_json: bool) -> None:
+    """Accuracy beside the best blind baseline, overall, by evidence and by topic; `scores` as dumped."""
+    if as_json:
+        _json(scores)
+        return
+    _table("Held-out questions", SCORE_COLUMNS, _score_rows(scores))
+
+
+def _score_rows(scores: Mapping[str, Any]) -> list[tuple[str, int, str, str, str]]:
+    rows = [("all", scores["overall"])]
+    rows += [(f"evidence: {name}", score) for name, score in scores["by_evidence"].items()]
+    rows += [(f"{TOPIC}{name}", score) for name, score in scores["by_topic"].items()]
+    return [
+        (label, s["questions"], _percent(s["accuracy"]), _percent(s["best_blind"]), f"{s['p_value']:.1e}")
+        for label, s in rows
+    ]
+
+
+def print_status(recipe: Recipe, as_json: bool) -> None:
+    """What stands: the mixture's shares and conservation, the training's losses, the scores."""
+    state = _state(recipe)
+    if as_json:
+        _json(state)
+        return
+    if not state["built"]:
+        _console().print(f"{recipe.output}: not built yet; run `mixture build`")
+        return
+    _table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
+    _table(
+        "In = out + rejected + left in reserve", ["stage", "#in", "#out", "#rejected", "#reserve"], state["flows"]
+    )
+    if state["training"]:
+        _table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
+    if state["scores"]:
+        _table("Held-out questions", SCORE_COLUMNS, state["scores"])
+    for encoder in state["encoders"]:
+        _console().print(f"encoder {encoder}", markup=False)
+    _console().print(f"text share: {state['text']}\nreport: {state['report']}")
+
+
+def _state(recipe: Recipe) -> dict[str, Any]:
+    folder = Path(recipe.output)
+    if not (folder / LEDGER).is_file():
+        return {"built": False}
+    ledger = Ledger.read(folder)
+    trained, scored = find_training(recipe), find_scores(recipe)
+    metrics = json.loads((trained.folder / METRICS).read_bytes())["stages"] if trained else []
+    rows = _score_rows(json.loads(scored.read_bytes())) if scored else []
+    return {
+        "built": True,
+        "samples": _sample_rows(ledger),
+        "text": _text_share(ledger),
+        "flows": [(f.stage, f.inputs, f.outputs, f.rejected, f.filtered) for f in ledger.flows],
+        "training": [(s["name"], s["steps"], f"{s['loss_start']:.3f}", f"{s['loss_end']:.3f}") for s in metrics],
+        "scores": [row for row in rows if not row[0].startswith(TOPIC)],
+        "encoders": [f"{encoder.name}: weights {encoder.weights}" for encoder in ledger.encoders],
+        "report": str(folder / "report.html"),
+    }
+
+
+def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:
+    asked: dict[str, int] = {}
+    for row in ledger.asked:
+        label = row.stratum.rpartition("/")[0]
+        asked[label] = asked.get(label, 0) + row.asked
+    return [
+        (label, asked.get(label, 0), count.samples, _percent(_share(ledger, label)))
+        for label, count in ledger.by_modality.items()
+    ]
+
+
+def _share(ledger: Ledger, label: str) -> Fraction:
+    found = ledger.by_modality[label].samples if label in ledger.by_modality else 0
+    return Fraction(found, ledger.total[label.partition("/")[0]].samples)
+
+
+def _text_share(ledger: Ledger) -> str:
+    share, asked = _share(ledger, "train/text"), ledger.shares.get(Modality.TEXT, Fraction(0))
+    count = ledger.by_modality["train/text"].samples if "train/text" in ledger.by_modality else 0
+    total = ledger.total["train"].samples
+    return f"{count} of {total} = {float(100 * share):g} %, asked {float(asked):g} %"
+
+
+def _percent(share: float | Fraction) -> str:
+    return f"{float(100 * share):.1f} %"

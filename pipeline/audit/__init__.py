@@ -1,0 +1,1 @@
+"""Audit: recounts a mixture from its tars alone, and draws the report."""

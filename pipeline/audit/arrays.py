@@ -1,0 +1,29 @@
+"""An npy member read without evaluating anything in it (NumPy's `lib.format`, version 1.0)."""
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PREAMBLE = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \((\d{1,18}(?:, \d{1,18})*),?\), \} *\n"
+)
+
+
+def parse_npy(payload: bytes) -> NDArray[Any]:
+    """The array, read-only, over `payload`'s own memory.
+
+    Raises ValueError for anything but a C-ordered array of plain numbers whose shape accounts for every byte.
+    """
+    if not payload.startswith(_PREAMBLE):
+        raise ValueError(f"begins with {payload[:8]!r}, an npy file of version 1.0 with {_PREAMBLE!r}")
+    start = 10 + int.from_bytes(payload[8:10], "little")
+    match = _HEADER.fullmatch(payload[10:start])
+    if match is None:
+        raise ValueError(f"header {payload[10:start][:200]!r} is not one of a plain array in C order")
+    dtype = np.dtype(match[1].decode())
+    shape = tuple(int(length) for length in match[2].split(b", "))
+    # `frombuffer` and `reshape` refuse a shape that does not account for every byte.
+    return np.frombuffer(payload, dtype=dtype, offset=start).reshape(shape)

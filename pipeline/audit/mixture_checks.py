@@ -1,0 +1,220 @@
+"""What must hold of the mixture as a whole. One check a function; its docstring gives the reason.
+
+A check yields (code, message, shard) for each defect. Shares are compared as integers and
+fractions: a float tolerance would hide the one sample that is off.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from math import floor
+
+import numpy as np
+
+from pipeline.audit.findings import Code
+from pipeline.audit.recount import TABLES, Recount
+from schemas.base import digest
+from schemas.ledger import Count, Ledger
+from schemas.sample import Modality, Split
+
+Defects = Iterator[tuple[Code, str, str]]
+Check = Callable[[Recount, Ledger], Defects]
+
+FLOWS = ["ingest", "plan", "conversations", "decode", "features"]
+"""Stages that a candidate goes through on its way into the shards."""
+
+
+def check_flows(_: Recount, ledger: Ledger) -> Defects:
+    """Every input leaves a stage once (law 1): a sum that does not close is a sample lost in silence."""
+    for flow in ledger.flows:
+        out = flow.outputs + flow.rejected + flow.filtered
+        if flow.inputs != out:
+            yield Code.FLOW_LEAKS, f"{flow.stage}: {flow.inputs} came in, {out} went out ({flow})", ""
+    stages = [flow.stage for flow in ledger.flows]
+    if stages != FLOWS:
+        yield Code.FLOW_LEAKS, f"accounts are of stages {stages}, must be of {FLOWS}", ""
+    for before, after in pairwise(ledger.flows):
+        if before.outputs != after.inputs:
+            yield Code.FLOW_LEAKS, f"{before.stage} gave {before.outputs}, {after.stage} took {after.inputs}", ""
+    packed = sum(count.samples for count in ledger.total.values())
+    if ledger.flows and ledger.flows[-1].outputs != packed:
+        yield Code.FLOW_LEAKS, f"{stages[-1]} gave {ledger.flows[-1].outputs} samples, the shards hold {packed}", ""
+    rejected, reasons = sum(flow.rejected for flow in ledger.flows), sum(ledger.rejected.values())
+    if rejected != reasons:
+        yield Code.FLOW_LEAKS, f"stages rejected {rejected} samples, but the reasons sum to {reasons}", ""
+
+
+def check_shards(recount: Recount, ledger: Ledger) -> Defects:
+    """The tars must be the ones the ledger was written for, byte for byte."""
+    found = {shard.name: shard for shard in recount.shards}
+    for entry in ledger.shards:
+        shard = found.pop(entry.name, None)
+        if shard is None:
+            yield Code.SHARD_MISSING, "the ledger lists it, the folder does not hold it", entry.name
+        elif (shard.sha256, shard.size_bytes) != (entry.sha256, entry.size_bytes):
+            yield (
+                Code.SHARD_CHANGED,
+                f"sha256 {shard.sha256} of {shard.size_bytes} bytes, the ledger has {entry.sha256} of "
+                f"{entry.size_bytes}",
+                entry.name,
+            )
+    for name in found:
+        yield Code.SHARD_UNKNOWN, "the folder holds it, the ledger does not list it", name
+
+
+def check_root(recount: Recount, ledger: Ledger) -> Defects:
+    """One number names the mixture; it must be the digest of these tars in this order."""
+    listed = digest([entry.sha256 for entry in ledger.shards])
+    if not recount.root_sha256() == listed == ledger.root_sha256:
+        yield (
+            Code.ROOT_CHANGED,
+            f"root of the tars is {recount.root_sha256()}, of the ledger's list {listed}, "
+            f"and the ledger says {ledger.root_sha256}",
+            "",
+        )
+
+
+def check_counts(recount: Recount, ledger: Ledger) -> Defects:
+    """The ledger's account must be what the tars hold, by every label and for every tar."""
+    for table in TABLES:
+        found, told = recount.counts(table), getattr(ledger, table)
+        for label in sorted(found.keys() | told.keys()):
+            if found.get(label) != told.get(label):
+                yield Code.COUNTS_DIFFER, f"{table} {label}: {_difference(found.get(label), told.get(label))}", ""
+    told_shards = {entry.name: entry.count for entry in ledger.shards}
+    for shard in recount.shards:
+        if shard.name in told_shards and Count(**shard.count) != told_shards[shard.name]:
+            difference = _difference(Count(**shard.count), told_shards[shard.name])
+            yield Code.COUNTS_DIFFER, difference, shard.name
+    if recount.origins() != ledger.origins:
+        yield Code.COUNTS_DIFFER, f"origins are {recount.origins()}, the ledger says {ledger.origins}", ""
+
+
+def check_quotas(recount: Recount, ledger: Ledger) -> Defects:
+    """Each stratum holds exactly the samples asked of it, and the ledger says so."""
+    asked = {row.stratum: row for row in ledger.asked}
+    for stratum in sorted(asked.keys() | recount.strata.keys()):
+        row, found = asked.get(stratum), recount.strata[stratum]
+        if row is None:
+            yield Code.QUOTA_MISSED, f"{stratum} holds {found} samples, none were asked for", ""
+        elif not row.asked == found == row.found:
+            yield (
+                Code.QUOTA_MISSED,
+                f"{stratum} holds {found} samples, {row.asked} were asked for, the ledger found {row.found}",
+                "",
+            )
+
+
+def check_shares(recount: Recount, ledger: Ledger) -> Defects:
+    """The train split follows the recipe's shares by the largest-remainder rule, to the sample.
+
+    Proven by the rule's own definition, so that any order of ties passes: each count is its exact
+    share rounded down or up to the next integer, they sum to the total, and no share rounded up
+    has a smaller remainder than one rounded down.
+    """
+    total = _asked(ledger, Split.TRAIN).total()
+    found = recount.modalities(Split.TRAIN)
+    exact = {modality: total * ledger.shares.get(modality, Fraction(0)) / 100 for modality in Modality}
+    extra = {modality: found[modality] - floor(share) for modality, share in exact.items()}
+    remainder = {modality: share - floor(share) for modality, share in exact.items()}
+    up = [remainder[m] for m, n in extra.items() if n == 1]
+    down = [remainder[m] for m, n in extra.items() if n == 0]
+    exactly = (
+        found.total() == total
+        and all(n in (0, 1) for n in extra.values())
+        and (not up or not down or min(up) >= max(down))
+    )
+    if not exactly:
+        shown = ", ".join(f"{m} {found[m]} (exactly {float(share):.3f})" for m, share in exact.items())
+        yield Code.SHARE_INEXACT, f"of {total} train samples asked for: {shown}", ""
+
+
+def check_prefixes(recount: Recount, ledger: Ledger) -> Defects:
+    """A run that stops anywhere has seen the mixture's shares: every prefix within one sample of them."""
+    for label, (worst, length) in prefix_deviations(recount, ledger).items():
+        if worst >= 1:
+            yield (
+                Code.PREFIX_OFF_SHARE,
+                f"{label} is {float(worst):.3f} samples off its share after {length} samples, must stay under 1",
+                "",
+            )
+
+
+def prefix_deviations(recount: Recount, ledger: Ledger) -> dict[str, tuple[Fraction, int]]:
+    """By `split/modality`: the greatest |count - n * asked / total| over all prefixes, and its n.
+
+    In integers throughout: counts to 10**9 keep the products within int64.
+    """
+    deviations = {}
+    for split in Split:
+        asked, order = _asked(ledger, split), np.frombuffer(recount.order.get(split, b""), np.uint8)
+        total, lengths = asked.total(), np.arange(1, len(order) + 1, dtype=np.int64)
+        for index, modality in enumerate(Modality):
+            if not len(order) or not total:
+                continue
+            seen = np.cumsum(order == index, dtype=np.int64)
+            off = np.abs(seen * total - lengths * asked[modality])
+            at = int(off.argmax())
+            deviations[f"{split}/{modality}"] = (Fraction(int(off[at]), total), at + 1)
+    return deviations
+
+
+def check_shard_shares(recount: Recount, ledger: Ledger) -> Defects:
+    """A worker that reads one tar alone sees the shares too: within two samples, as prefixes allow."""
+    for shard in recount.shards:
+        split = Split(shard.name.removeprefix("shards/").partition("-")[0])
+        asked, total, samples = _asked(ledger, split), _asked(ledger, split).total(), shard.count["samples"]
+        for modality in Modality:
+            found = shard.modalities[modality]
+            if abs(found * total - samples * asked[modality]) >= 2 * total > 0:
+                exact = float(Fraction(samples * asked[modality], total))
+                yield Code.SHARD_OFF_SHARE, f"{found} {modality} of {samples} samples, for {exact:.3f}", shard.name
+
+
+def check_heldout(recount: Recount, _: Ledger) -> Defects:
+    """A score on media that were trained on is worth nothing; equal bytes count, whatever the name."""
+    train, heldout = recount.media.get(Split.TRAIN, {}), recount.media.get(Split.HELDOUT, {})
+    for sha256 in sorted(train.keys() & heldout.keys()):
+        yield (
+            Code.HELDOUT_LEAKED,
+            f"medium {sha256} is in train ({train[sha256]}) and heldout ({heldout[sha256]})",
+            "",
+        )
+    if Split.HELDOUT in recount.order:
+        for key, path in recount.unnamed.items():
+            yield Code.MEDIUM_UNNAMED, f"{key}: no digest of {path}, so no leak can be ruled out", ""
+
+
+def _asked(ledger: Ledger, split: Split) -> Counter[Modality]:
+    """Samples asked for of a split, by modality."""
+    asked: Counter[Modality] = Counter()
+    for row in ledger.asked:
+        name, modality, _ = row.stratum.split("/", 2)
+        if name == split:
+            asked[Modality(modality)] += row.asked
+    return asked
+
+
+def _difference(found: Count | None, told: Count | None) -> str:
+    if found is None or told is None:
+        return f"the tars hold {found}, the ledger says {told}"
+    fields = [
+        f"{field} {getattr(found, field)}, not {getattr(told, field)}"
+        for field in Count.model_fields
+        if getattr(found, field) != getattr(told, field)
+    ]
+    return f"the tars hold {', '.join(fields)} as the ledger says"
+
+
+MIXTURE_CHECKS: tuple[Check, ...] = (
+    check_flows,
+    check_shards,
+    check_root,
+    check_counts,
+    check_quotas,
+    check_shares,
+    check_prefixes,
+    check_shard_shares,
+    check_heldout,
+)

@@ -1,0 +1,98 @@
+"""The audit's own count, made from nothing but what the tars hold."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from schemas.base import Sha256, digest
+from schemas.ledger import Count, Origin, ShardSample
+from schemas.sample import Modality, Split
+
+TABLES = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator")
+"""Fields of the ledger that are counts by label."""
+_INDEX = {modality: index for index, modality in enumerate(Modality)}
+
+
+@dataclass
+class ShardFound:
+    """One tar as found on disk."""
+
+    name: str
+    sha256: Sha256
+    size_bytes: int
+    count: Counter[str]
+    modalities: Counter[Modality]
+
+
+@dataclass
+class Recount:
+    """Sums over all samples that could be read, and what is needed to compare them with each other."""
+
+    tables: dict[str, dict[str, Counter[str]]] = field(default_factory=lambda: {t: {} for t in TABLES})
+    strata: Counter[str] = field(default_factory=Counter)
+    """Samples by `split/modality/source`."""
+    shards: list[ShardFound] = field(default_factory=list)
+    order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
+    """One byte a sample, in the order of the tars: the place of its modality in `Modality`."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Shard by key."""
+    media: dict[Split, dict[Sha256, str]] = field(default_factory=lambda: defaultdict(dict))
+    """Key of a sample by the digest of its medium."""
+    unnamed: dict[str, str] = field(default_factory=dict)
+    """A medium's path by the key of the sample that names no digest of it."""
+    _origins: dict[str, list[set[str]]] = field(default_factory=dict)
+
+    def add(self, shard: str, sample: ShardSample, size_bytes: int) -> Counter[str]:
+        """Takes one sample in; returns its line of the account."""
+        line = _line(sample, size_bytes)
+        split = sample.split
+        for table, label in zip(TABLES, _labels(sample), strict=True):
+            self.tables[table].setdefault(label, Counter()).update(line)
+        self.strata[f"{split}/{sample.modality}/{sample.source}"] += 1
+        self.order[split].append(_INDEX[sample.modality])
+        self.keys.setdefault(sample.key, shard)
+        for medium in sample.media:
+            if medium.sha256:
+                self.media[split].setdefault(medium.sha256, sample.key)
+            else:
+                self.unnamed[sample.key] = medium.path
+        names = self._origins.setdefault(sample.source, [set(), set(), set()])
+        for known, name in zip(names, (sample.licence, sample.annotator.name, sample.generator.name), strict=True):
+            known.add(name)
+        return line
+
+    def counts(self, table: str) -> dict[str, Count]:
+        """One table in the ledger's form."""
+        return {label: Count(**line) for label, line in sorted(self.tables[table].items())}
+
+    def origins(self) -> dict[str, Origin]:
+        """Whose work each source is, in the ledger's form."""
+        return {
+            source: Origin(
+                licences=tuple(sorted(names[0])),
+                annotators=tuple(sorted(names[1])),
+                generators=tuple(sorted(names[2])),
+            )
+            for source, names in self._origins.items()
+        }
+
+    def modalities(self, split: Split) -> Counter[Modality]:
+        """Samples of the split by modality."""
+        return Counter({m: self.order.get(split, b"").count(index) for index, m in enumerate(Modality)})
+
+    def root_sha256(self) -> Sha256:
+        """Of the shards found, in the order of splits and numbers."""
+        return digest([shard.sha256 for shard in self.shards])
+
+
+def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:
+    frames = sum(len(clip.pts_ns) for clip in sample.clips)
+    spans = [(m.exclusive_end_ns if m.exclusive_end_ns else m.duration_ns) - m.start_ns for m in sample.media]
+    media_ns = sum(span for span in spans if span > 0)
+    turns, clips = len(sample.conversations), len(sample.clips)
+    return Counter(samples=1, turns=turns, clips=clips, frames=frames, media_ns=media_ns, bytes=size_bytes)
+
+
+def _labels(sample: ShardSample) -> tuple[str, ...]:
+    """In the order of TABLES."""
+    traits = (sample.modality, sample.source, sample.category, sample.licence, sample.generator.name)
+    return (sample.split.value, *(f"{sample.split}/{trait}" for trait in traits))

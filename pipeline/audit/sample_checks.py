@@ -1,0 +1,221 @@
+"""What must hold of each sample alone. One check a function; its docstring gives the reason.
+
+A check yields (code, message) for each defect; the promise is the ledger, None where it cannot be read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.findings import Code
+from schemas.arrays import ClipTimes, EncoderProvenance
+from schemas.base import digest
+from schemas.conversation import Role
+from schemas.ledger import Ledger, ShardSample
+from schemas.sample import Modality
+
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sample of a tar whose members could all be parsed."""
+
+    shard: str
+    key: str
+    """As the tar's member names have it."""
+    record: ShardSample
+    arrays: Mapping[str, NDArray[Any]]
+    """By suffix."""
+
+
+Defects = Iterator[tuple[Code, str]]
+Check = Callable[[Opened, Ledger | None], Defects]
+
+
+def check_place(opened: Opened, _: Ledger | None) -> Defects:
+    """A sample's JSON must be of the key and the split that its tar says, or filters by name mislead."""
+    record, split = opened.record, opened.shard.removeprefix("shards/").partition("-")[0]
+    if (record.key, record.split.value) != (opened.key, split):
+        yield (
+            Code.JSON_MISPLACED,
+            f"json is of {record.key} ({record.split}), its members of {opened.key} ({split})",
+        )
+
+
+def check_modality(opened: Opened, _: Ledger | None) -> Defects:
+    """The modality decides the share, so it must follow from the media and not from the label alone."""
+    record, kinds = opened.record, [medium.kind for medium in opened.record.media]
+    expected = {
+        Modality.TEXT: not kinds,
+        Modality.IMAGE: kinds == ["image"],
+        Modality.MULTI_IMAGE: len(kinds) > 1 and set(kinds) == {"image"},
+        Modality.VIDEO: kinds == ["video"],
+    }
+    if not expected[record.modality]:
+        yield Code.MODALITY_BELIED, f"labelled {record.modality}, but its media are {kinds}"
+    if bool(kinds) != bool(record.clips):
+        yield Code.MODALITY_BELIED, f"{len(kinds)} media, but {len(record.clips)} clips"
+
+
+def check_licence(opened: Opened, _: Ledger | None) -> Defects:
+    """Without a licence nobody may train on it."""
+    if not opened.record.licence.strip():
+        yield Code.LICENCE_EMPTY, f"no licence (source {opened.record.source})"
+
+
+def check_roles(opened: Opened, _: Ledger | None) -> Defects:
+    """Chat templates need user and assistant to alternate; a loss on nothing is silent otherwise."""
+    roles = [turn.role for turn in opened.record.conversations]
+    if roles != [Role.USER, Role.ASSISTANT] * (len(roles) // 2):
+        yield Code.ROLES_BROKEN, f"roles are {[str(role) for role in roles]}, must be user, assistant in turn"
+
+
+def check_text(opened: Opened, _: Ledger | None) -> Defects:
+    """A text belongs to its video (law 8): its digest takes in the key and the binding of the media."""
+    record = opened.record
+    turns = [{"role": turn.role.value, "content": turn.content} for turn in record.conversations]
+    found = digest([opened.key, record.binding_sha256, turns])
+    if found != record.text_sha256:
+        yield Code.TEXT_UNBOUND, f"its conversation has digest {found}, the sample names {record.text_sha256}"
+
+
+def check_times(opened: Opened, ledger: Ledger | None) -> Defects:
+    """The model is told a frame rate; frames on another grid teach it wrong time.
+
+    Frame i is asked 1/fps after frame i - 1, or, behind the end of the span, at the same time again.
+    """
+    if ledger is None:
+        return
+    for number, clip in enumerate(opened.record.clips):
+        if not _on_grid(clip, ledger.fps):
+            yield (
+                Code.TIMES_OFF_GRID,
+                f"clip {number} of [{clip.start_ns}, {clip.exclusive_end_ns}) ns asks for {clip.t_ns}, "
+                f"which is not a frame each 1/{ledger.fps} s",
+            )
+
+
+def check_clips(opened: Opened, _: Ledger | None) -> Defects:
+    """A clip lies within the span of a medium that the sample names; a picture is one clip of one frame."""
+    media = opened.record.media
+    for number, clip in enumerate(opened.record.clips):
+        if clip.medium >= len(media):
+            yield Code.CLIP_OUTSIDE, f"clip {number} is of medium {clip.medium}, the sample has {len(media)}"
+            continue
+        medium = media[clip.medium]
+        end_ns = medium.exclusive_end_ns or medium.duration_ns
+        if medium.kind == "image":
+            inside = len(clip.t_ns) == 1
+        else:
+            inside = medium.start_ns <= clip.start_ns < clip.exclusive_end_ns <= end_ns
+        if not inside:
+            span = f"[{clip.start_ns}, {clip.exclusive_end_ns}) ns with {len(clip.t_ns)} frames"
+            yield (
+                Code.CLIP_OUTSIDE,
+                f"clip {number}, {span}, is not in its {medium.kind} [{medium.start_ns}, {end_ns})",
+            )
+
+
+def check_encoders(opened: Opened, ledger: Ledger | None) -> Defects:
+    """Features of two encoders look alike and must never be mixed: every sample names the ledger's."""
+    if ledger is not None and opened.record.encoders != ledger.encoders:
+        yield Code.ENCODERS_DIFFER, f"names {opened.record.encoders}, the ledger {ledger.encoders}"
+
+
+def check_feature_shapes(opened: Opened, _: Ledger | None) -> Defects:
+    """float16 `[clips, time, height, width, channels]` on the grid that the provenance claims.
+
+    Time may be 1 for a clip of one frame: an image seen by an encoder of frames.
+    """
+    for encoder in opened.record.encoders:
+        array = opened.arrays.get(f"{encoder.name}.npy")
+        if array is None:
+            continue
+        if array.dtype != np.float16:
+            yield Code.FEATURE_SHAPE, f"{encoder.name} is {array.dtype}, must be float16"
+        if not _fits(array.shape, encoder, opened.record.clips):
+            yield (
+                Code.FEATURE_SHAPE,
+                f"{encoder.name} has shape {array.shape}; {len(opened.record.clips)} clips on grid "
+                f"{encoder.grid} of width {encoder.width} were promised",
+            )
+
+
+def check_finite(opened: Opened, _: Ledger | None) -> Defects:
+    """One NaN or infinity in a feature is a NaN loss, hours into training."""
+    for suffix, array in opened.arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            yield Code.FEATURE_NOT_FINITE, f"{suffix} holds {bad} values that are NaN or infinite"
+
+
+def check_frames(opened: Opened, ledger: Ledger | None) -> Defects:
+    """uint8 `[clips, frames, side, side, 3]` for films of the categories promised, no clips elsewhere."""
+    if ledger is None:
+        return
+    record = opened.record
+    wanted = record.modality is Modality.VIDEO and record.category in ledger.frames_for
+    for encoder in ledger.encoders:
+        array = opened.arrays.get(f"{encoder.name}.frames.npy")
+        if array is None:
+            continue
+        clips = record.clips if wanted else ()
+        counts = {len(clip.t_ns) for clip in clips}
+        fits = (
+            array.dtype == np.uint8
+            and array.ndim == 5
+            and array.shape[0] == len(clips)
+            and counts <= {array.shape[1]}
+            and array.shape[2] == array.shape[3] > 0
+            and array.shape[4] == 3
+        )
+        if not fits:
+            yield (
+                Code.FRAMES_SHAPE,
+                f"{encoder.name} frames are {array.dtype} {array.shape}; {len(clips)} clips of {sorted(counts)} "
+                "frames were promised, uint8 [clips, frames, side, side, 3]",
+            )
+
+
+def _on_grid(clip: ClipTimes, fps: Fraction) -> bool:
+    """Times are floored to nanoseconds, so each may lie up to 1 ns beside the exact one."""
+    if clip.t_ns[0] != clip.start_ns:
+        return False
+    for index, (before, t) in enumerate(pairwise(clip.t_ns), start=1):
+        exact = clip.start_ns + index * _SECOND_NS / fps
+        repeats = t == before and exact + 1 > clip.exclusive_end_ns
+        if not repeats and not (abs(t - exact) <= 1 and t < clip.exclusive_end_ns):
+            return False
+    return True
+
+
+def _fits(shape: tuple[int, ...], encoder: EncoderProvenance, clips: tuple[ClipTimes, ...]) -> bool:
+    time, height, width = encoder.grid
+    one_frame = all(len(clip.t_ns) == 1 for clip in clips)
+    return (
+        len(shape) == 5
+        and shape[0] == len(clips)
+        and (shape[1] == time or (one_frame and shape[1] == 1))
+        and shape[2:] == (height, width, encoder.width)
+    )
+
+
+SAMPLE_CHECKS: tuple[Check, ...] = (
+    check_place,
+    check_modality,
+    check_licence,
+    check_roles,
+    check_text,
+    check_times,
+    check_clips,
+    check_encoders,
+    check_feature_shapes,
+    check_finite,
+    check_frames,
+)

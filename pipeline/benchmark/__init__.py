@@ -1,0 +1,1 @@
+"""Benchmark: scores a trained model on held-out questions against blind baselines."""

@@ -1,0 +1,1 @@
+"""From annotations to multi-turn talk. The engine is behind `ConversationGenerator`; the checks are not."""

@@ -1,0 +1,78 @@
+"""What a generator of talk is asked and what it answers: the seam between the stage and any engine.
+
+    class Echo(ConversationGenerator):
+        def generate(self, requests):
+            return [request.reply(turns, provenance) for request in requests]
+
+A request carries the key and the binding digest of its sample, and the reply carries them back.
+An engine that batches, retries or reorders must let them travel with the text, through the engine,
+and never look them up again by position: that is how texts come to belong to other videos.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+from pydantic import Field
+
+from schemas.base import Key, Nanoseconds, Record, Sha256
+from schemas.sample import Generator, Modality, QuestionAnswer, TimedEvent
+
+MAX_CHARACTERS = 20_000
+"""Longest content of one turn, in characters; `schemas.conversation.Turn` holds no more."""
+
+
+class SpokenTurn(Record):
+    """One utterance as the engine gave it; a model may answer anything, so nothing is checked yet."""
+
+    role: str
+    content: str
+
+
+class Reply(Record):
+    """What came back, under the names that went out."""
+
+    key: Key
+    binding_sha256: Sha256
+    turns: tuple[SpokenTurn, ...]
+    generator: Generator
+
+
+class Request(Record):
+    """What may be said of one sample: only annotations that fit its modality, and none that is blank."""
+
+    key: Key
+    binding_sha256: Sha256
+    modality: Modality
+    duration_ns: Nanoseconds = 0
+    """Of the sample's span; 0 where there is none, or where it is not known."""
+    captions: tuple[str, ...] = ()
+    questions: tuple[QuestionAnswer, ...] = ()
+    events: tuple[TimedEvent, ...] = ()
+    """In order of time."""
+    seed: int = Field(ge=0, lt=2**63)
+    """Of this request alone; a function of the run's seed and the key."""
+    max_turns: int = Field(ge=1)
+    """Most rounds (a user turn and an assistant turn) of the talk."""
+
+    @property
+    def speakable(self) -> bool:
+        """Whether there is anything to talk about."""
+        return bool(self.captions or self.questions or self.events)
+
+    def reply(self, turns: Iterable[SpokenTurn], generator: Generator) -> Reply:
+        """The reply to this very request."""
+        return Reply(key=self.key, binding_sha256=self.binding_sha256, turns=tuple(turns), generator=generator)
+
+
+class ConversationGenerator(ABC):
+    """An engine that turns annotations into talk. Picklable until `setup`."""
+
+    def setup(self) -> None:  # noqa: B027 - a hook: most engines need none
+        """Loads what is heavy; once a worker, before any request."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """One reply a request, in the same order."""
+
+    def close(self) -> None:  # noqa: B027
+        """Frees what `setup` took; always called, also after an error."""

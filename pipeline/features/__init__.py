@@ -1,0 +1,1 @@
+"""Features: SigLIP and InternVideo2 outputs of decoded clips."""

@@ -1,0 +1,79 @@
+"""`VisionEncoder`: one face for both architectures, from uint8 frames to a grid of tokens."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.features.internvideo2 import build_internvideo2
+from pipeline.features.siglip import build_siglip
+from pipeline.features.tower import Tower
+from pipeline.features.weights import state_sha256
+from schemas.arrays import EncoderProvenance
+from schemas.media import Preprocessing
+from schemas.recipe import EncoderSpec
+
+APOLLO_FRAMES = 4
+"""Frames of a clip: 2 s at 2 fps (Apollo, released configuration)."""
+
+
+class VisionEncoder(nn.Module):
+    """A tower with its normalisation and its provenance."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tower: Tower, preprocessing: Preprocessing, provenance: EncoderProvenance) -> None:
+        super().__init__()
+        self.tower = tower
+        self.provenance = provenance
+        """Of the weights as they were built; training them makes it out of date."""
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32)
+            self.register_buffer(name, values.reshape(3, 1, 1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encodes clips; differentiable with respect to the weights.
+
+        Args:
+            frames: `[clips, T, S, S, 3] uint8` RGB, padded and resized for this encoder, on any device.
+
+        Returns:
+            `[clips, t, h, w, D] float32` on the weights' device; t is T for SigLIP, 4 for InternVideo2.
+
+        Raises:
+            ValueError: the frames have another shape or dtype.
+        """
+        size = self.tower.image_size
+        fits = frames.ndim == 5 and frames.shape[1] > 0 and frames.shape[2:] == (size, size, 3)
+        if not fits or frames.dtype != torch.uint8:
+            raise ValueError(
+                f"{self.provenance.name}: expected [clips, T, {size}, {size}, 3] uint8, "
+                f"got {list(frames.shape)} {frames.dtype}"
+            )
+        pixels = frames.to(self.mean.device).permute(0, 1, 4, 2, 3).float()
+        tokens: Tensor = self.tower((pixels / 255 - self.mean) / self.std)
+        return tokens.float()
+
+
+def build_encoder(name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FRAMES) -> VisionEncoder:
+    """The encoder of a recipe, in float32 on the CPU, in evaluation mode.
+
+    Args:
+        name: Its feature column.
+        spec: Architecture, size, weights, layer and preprocessing.
+        frames_per_clip: Of a film's clips; only for the grid that provenance states.
+
+    Raises:
+        ValueError: preprocessing, layer or weights do not fit the architecture.
+    """
+    tower: Tower = build_siglip(spec) if spec.architecture == "siglip" else build_internvideo2(spec)
+    provenance = EncoderProvenance(
+        name=name,
+        architecture=tower.architecture,
+        weights=spec.labelled_weights,
+        weights_sha256=state_sha256(tower.model),
+        preprocessing_sha256=spec.preprocessing.sha256(),
+        layer=spec.layer,
+        grid=tower.grid(frames_per_clip),
+        width=tower.width,
+    )
+    return VisionEncoder(tower, spec.preprocessing, provenance).eval()

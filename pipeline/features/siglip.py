@@ -1,0 +1,124 @@
+"""SigLIP's vision tower, through transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.features.tower import Tower, check_spec
+from pipeline.features.weights import fill_at_random, listed
+from schemas.base import InputError
+from schemas.recipe import EncoderSpec
+
+GEOMETRY: dict[str, dict[str, int]] = {
+    # SO400M patch14-384: 384 // 14 = 27, so 729 tokens a frame (the model's published config.json)
+    "full": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 384,
+        "patch_size": 14,
+    },
+    # for tests and the demo: a 4 x 4 grid
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 64,
+        "patch_size": 16,
+    },
+}
+_ELSEWHERE = ("text_model.", "logit_scale", "logit_bias")
+"""Parts of a full SigLIP checkpoint that are not its vision tower."""
+
+
+class SiglipTower(Tower):
+    """Every frame on its own: all patches of one hidden state; SigLIP has no class token."""
+
+    def __init__(self, model: nn.Module, size: str, layer: int) -> None:
+        super().__init__()
+        geometry = GEOMETRY[size]
+        self.model, self.architecture = model, "siglip-so400m-patch14-384" if size == "full" else "siglip-tiny"
+        self.image_size, self.width = geometry["image_size"], geometry["hidden_size"]
+        self._side = geometry["image_size"] // geometry["patch_size"]
+        self._blocks = geometry["num_hidden_layers"] + 1 + layer
+
+    def grid(self, frames: int) -> tuple[int, int, int]:
+        """(frames, h, w)."""
+        return (frames, self._side, self._side)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See `Tower.forward`.
+
+        Equal to `hidden_states[layer]` of transformers, whose own forward would run all blocks and
+        the pooling head, and keep every hidden state: 9 GB for 100 frames at full size.
+        """
+        vision: Any = getattr(self.model, "vision_model", self.model)  # some releases nest it
+        tokens: Tensor = vision.embeddings(pixels.flatten(0, 1))
+        for block in vision.encoder.layers[: self._blocks]:
+            tokens = block(tokens, attention_mask=None)
+        return tokens.reshape(len(pixels), *self.grid(pixels.shape[1]), self.width)
+
+
+def build_siglip(spec: EncoderSpec) -> SiglipTower:
+    """The tower that `spec` asks for, in float32 on the CPU.
+
+    `spec.weights` is `random`, or a local folder with `config.json` and safetensors, of the vision
+    tower alone or of a whole SigLIP. Raises ValueError when they do not fit.
+    """
+    check_spec(spec, GEOMETRY[spec.size]["num_hidden_layers"], GEOMETRY[spec.size]["image_size"])
+    with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
+        model = _random(spec) if spec.weights == "random" else _from_folder(Path(spec.weights), spec.size)
+    return SiglipTower(model.eval(), spec.size, spec.layer)
+
+
+def _library() -> Any:
+    """The library takes two seconds to import, and is too loosely typed to be checked against."""
+    import transformers
+
+    return transformers
+
+
+def _random(spec: EncoderSpec) -> nn.Module:
+    library = _library()
+    model: nn.Module = library.SiglipVisionModel(library.SiglipVisionConfig(**GEOMETRY[spec.size]))
+    fill_at_random(model, spec.seed)
+    return model
+
+
+def _from_folder(folder: Path, size: str) -> nn.Module:
+    from safetensors import SafetensorError
+
+    if not (folder / "config.json").is_file():  # transformers would take the text for the name of a hub model
+        raise InputError(
+            f"weights {str(folder)!r}: no config.json there; give a local folder with it and safetensors"
+        )
+    offline = {"local_files_only": True, "trust_remote_code": False}
+    config = _library().SiglipVisionConfig.from_pretrained(folder, **offline)
+    found = {field: getattr(config, field) for field in GEOMETRY[size]}
+    if found != GEOMETRY[size]:
+        raise InputError(f"weights {str(folder)!r} are of {found}, but size {size!r} is {GEOMETRY[size]}")
+    strictness = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    try:
+        model, info = _library().SiglipVisionModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, **strictness, **offline
+        )
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"weights {str(folder)!r} hold no readable safetensors file: {error}") from error
+    _refuse_misfits(folder, info)
+    return model  # type: ignore[no-any-return]
+
+
+def _refuse_misfits(folder: Path, info: dict[str, Any]) -> None:
+    """The library would fill what is missing or misshapen at random, and say so in a log only."""
+    faults = {
+        "missing": info["missing_keys"],
+        "unexpected": [key for key in info["unexpected_keys"] if not key.startswith(_ELSEWHERE)],
+        "misshapen": [key for key, *_ in info["mismatched_keys"]],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{fault} {listed(sorted(keys))}" for fault, keys in faults.items() if keys)
+        raise InputError(f"weights {str(folder)!r} do not fit: {told}")

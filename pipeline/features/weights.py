@@ -1,0 +1,129 @@
+"""Weights of an encoder: read from a file without running it, made up from a seed, digested."""
+
+import hashlib
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from schemas.base import InputError
+
+_LISTED = 8
+"""Keys that an error names before it only counts."""
+_GAMMA = 0.5
+_POSITION_STD = 0.5
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` file, or of a `.pt`/`.pth` one, bare or wrapped in `model` or `module`.
+
+    A `.pt` file is a pickle; only tensors and plain containers are read from it, nothing is called.
+    Raises ValueError for another suffix, a folder, an unreadable file, or one that holds other objects.
+    """
+    if not path.is_file():
+        raise InputError(f"weights {str(path)!r}: no such file (a folder is not read here); name the file itself")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in {".pt", ".pth"}:
+        return _read_torch(path)
+    raise InputError(f"weights {str(path)!r}: suffix {path.suffix!r}, expected .safetensors, .pt or .pth")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"weights {str(path)!r} is not a safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise InputError(
+            f"weights {str(path)!r} holds pickled objects beside tensors, or is no checkpoint; objects are never "
+            f"unpickled: save its state dict as safetensors. ({str(error).partition(chr(10))[0]})"
+        ) from error
+    for wrapper in ("model", "module"):  # stage-2 releases; DeepSpeed writes `module`
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(
+            f"weights {str(path)!r}: expected a state dict of tensors, bare or under `model` or `module`"
+        )
+    return content
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Puts `state` into `module` as float32; ValueError names missing, unexpected and misshapen keys."""
+    expected = module.state_dict()
+    faults = []
+    if missing := sorted(expected.keys() - state.keys()):
+        faults.append(f"missing {listed(missing)}")
+    if unexpected := sorted(state.keys() - expected.keys()):
+        faults.append(f"unexpected {listed(unexpected)}")
+    if misshapen := sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape):
+        shapes = [f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}" for key in misshapen]
+        faults.append(f"shaped for another model, image size or number of frames: {listed(shapes)}")
+    if faults:
+        raise InputError(f"weights {where!r} do not fit: {'; '.join(faults)}")
+    module.load_state_dict({key: state[key].float() for key in expected}, assign=True)
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b, c`, cut short with a count when there are many."""
+    names = list(names)
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
+
+
+def fill_at_random(module: nn.Module, seed: int) -> None:
+    """Gives every parameter of a stand-in a value that follows from `seed` and its name alone.
+
+    Not the initialisation a model is trained from: that starts near the identity (LayerScale 1e-5)
+    and with equal position embeddings for films and images, so features would hardly depend on the
+    blocks. Here every part bears on the output, and tokens stay of order 1, which float16 wants:
+
+    - norm weights 1, biases 0, LayerScale 0.5;
+    - position embeddings and class token N(0, 0.5^2), against patch tokens of variance about 1;
+    - all other tensors N(0, 1 / fan_in), so that inputs of variance 1 give outputs of variance 1.
+
+    Numbers come from NumPy: no global generator is read or moved, and they are equal on every machine.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(torch.from_numpy(_stand_in(_published(name), tuple(parameter.shape), seed)))
+
+
+def _stand_in(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    if len(shape) == 1:
+        value = _GAMMA if name.endswith("gamma") else float(name.endswith("weight"))
+        return np.full(shape, value, np.float32)
+    positional = any(part in name for part in ("pos_embed", "position_embedding", "cls_token"))
+    std = _POSITION_STD if positional else float(np.prod(shape[1:])) ** -0.5
+    entropy = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest(), "little")
+    return np.random.default_rng(entropy).standard_normal(shape, np.float32) * np.float32(std)
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Hex SHA-256 over name, dtype, shape and bytes of every entry of the state dict, by name.
+
+    Reads each byte once: 4 GB (InternVideo2-1B in float32) took 6 s on a busy machine.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted((_published(name), value) for name, value in module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _published(name: str) -> str:
+    """The published name: some releases of transformers nest the tower in `vision_model.`, others do not."""
+    return name.removeprefix("vision_model.")

@@ -1,0 +1,1 @@
+"""Plan: exact quotas, a stable choice of candidates with reserves, and their order."""

@@ -1,0 +1,60 @@
+"""Files that appear whole or not at all: written under a name of their own attempt, then renamed."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ATTEMPT_PREFIX = ".attempt-"
+"""Names that begin so are work in progress or the remains of a killed run; readers ignore them."""
+
+
+def attempt_path(path: Path) -> Path:
+    """A sibling of `path` that no other attempt, on this machine or another, will write to."""
+    return path.with_name(f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}")
+
+
+def commit(attempt: Path, path: Path) -> None:
+    """Makes a finished attempt the file (or new folder) `path`, durably; readers see all of it or nothing."""
+    for file in sorted(attempt.rglob("*")) if attempt.is_dir() else ():
+        _sync(file)
+    _sync(attempt)
+    attempt.replace(path)
+    _sync(path.parent)
+
+
+@contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """Yields an attempt path to write; it becomes `path` if the block ends well, and goes if it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    attempt = attempt_path(path)
+    try:
+        yield attempt
+        commit(attempt, path)
+    finally:
+        attempt.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Publishes `text` as UTF-8."""
+    with published(path) as attempt:
+        attempt.write_text(text, encoding="utf-8")
+
+
+def stamp(path: Path) -> list[list[str | int]]:
+    """Name, size and time of change (ns) of a file, or of each file of a folder; nothing for what is not there.
+
+    A cheap stand-in for a digest in a fingerprint: another machine does the work again, but files
+    that were changed in place are never taken for the old ones.
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,57 @@
+"""The reference runner: every stage in this process, every job in order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.runtime.contract import Keyed, Stage, run_chain
+from pipeline.runtime.files import attempt_path
+from pipeline.runtime.rows import write_rows
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch of inputs, and the file its outcomes will be committed to."""
+
+    batch: tuple[Keyed, ...]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job whose outcomes lie in a file of its attempt; only the driver may commit it."""
+
+    job: Job
+    attempt: Path
+
+
+class Runner(Protocol):
+    """Runs jobs through a chain of stages. Whatever the runner, the outcomes are the same."""
+
+    def run(self, stages: Sequence[Stage[Any, Any]], jobs: Iterable[Job]) -> Iterator[Done]:
+        """Yields each job once, done, in any order; an exception of a stage ends the run."""
+
+
+class LocalRunner:
+    """Runs in this process; the oracle that the others are compared with."""
+
+    def run(self, stages: Sequence[Stage[Any, Any]], jobs: Iterable[Job]) -> Iterator[Done]:
+        """See `Runner.run`; jobs come back in order."""
+        with ExitStack() as stack:
+            ready = False
+            for job in jobs:
+                if not ready:  # a pass with nothing left to do loads nothing
+                    set_up(stages, stack)
+                    ready = True
+                attempt = attempt_path(job.path)
+                write_rows(attempt, run_chain(stages, job.batch))
+                yield Done(job, attempt)
+
+
+def set_up(stages: Sequence[Stage[Any, Any]], stack: ExitStack) -> None:
+    """Sets up each stage; `close` follows for each that was begun, whatever happens."""
+    for stage in stages:
+        stack.callback(stage.close)
+        stage.setup()

@@ -1,0 +1,129 @@
+"""A pass: every input through a chain of stages, kept in parts, resumable, with nothing lost.
+
+    <workspace>/<stage>/<fingerprint>/parts/00000.arrow ...   then manifest.json
+
+A part is a fixed run of the inputs, so its file means the same in every run. A killed pass leaves
+whole parts, which the next run keeps, and attempts, which nobody reads.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.runtime.contract import ContractError, Keyed, Stage
+from pipeline.runtime.files import commit
+from pipeline.runtime.local import Job, Runner
+from pipeline.runtime.rows import read_row, read_rows, read_types
+from pipeline.runtime.workspace import Artefact, Work, Workspace
+from schemas.base import digest
+from schemas.manifest import Part
+from schemas.rejection import Rejection
+
+Kind = TypeVar("Kind")
+
+Progress = Callable[[int, int], None]
+"""Called with (inputs done, inputs in all)."""
+
+
+class BudgetError(RuntimeError):
+    """A stage refused a larger share of its inputs than the recipe allows."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What to run over which inputs."""
+
+    name: str
+    stages: tuple[Stage[Any, Any], ...]
+    config: Any
+    """JSON-like config of the stages, as the fingerprint sees it."""
+    inputs: Sequence[Keyed]
+    sources: tuple[str, ...]
+    """Fingerprints of the artefacts that `inputs` come from."""
+    part_size: int
+    """Inputs a part: the unit of dispatch, commit and resume."""
+
+    @property
+    def work(self) -> Work:
+        """Identity of this pass: the stages' names and versions, config, inputs, and how they are cut."""
+        versions = [[stage.name, stage.version] for stage in self.stages]
+        keys = digest([record.key for record in self.inputs])
+        config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size}
+        return Work(self.name, 1, config, self.sources)
+
+    def jobs(self, folder: Path) -> list[Job]:
+        """One job a part, in order."""
+        starts = range(0, len(self.inputs), self.part_size)
+        return [
+            Job(tuple(self.inputs[start : start + self.part_size]), folder / "parts" / f"{index:05d}.arrow")
+            for index, start in enumerate(starts)
+        ]
+
+
+def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Progress) -> Artefact:
+    """Runs what is not done yet and returns the whole artefact.
+
+    Raises ContractError if any part does not answer exactly its inputs' keys, in order (law 1).
+    """
+    work = job_pass.work
+    if found := workspace.find(work):
+        progress(len(job_pass.inputs), len(job_pass.inputs))
+        return found
+    jobs = job_pass.jobs(workspace.folder(work))
+    (workspace.folder(work) / "parts").mkdir(parents=True, exist_ok=True)
+    todo = [job for job in jobs if not job.path.exists()]
+    finished = len(job_pass.inputs) - sum(len(job.batch) for job in todo)
+    progress(finished, len(job_pass.inputs))
+    for done in runner.run(job_pass.stages, todo):
+        commit(done.attempt, done.job.path)
+        finished += len(done.job.batch)
+        progress(finished, len(job_pass.inputs))
+    return workspace.finish(work, [_account(job) for job in jobs])
+
+
+def _account(job: Job) -> Part:
+    rows = read_types(job.path)
+    asked, answered = [record.key for record in job.batch], [key for key, _ in rows]
+    if asked != answered:
+        raise ContractError(f"{job.path} answers keys {answered}, asked were {asked}")
+    rejected = sum(kind == Rejection.__name__ for _, kind in rows)
+    return Part(name=job.path.name, inputs=len(asked), outputs=len(asked) - rejected, rejected=rejected)
+
+
+def outcomes(artefact: Artefact, kind: type[Kind]) -> Iterator[Kind]:
+    """The outcomes of one type, in the order of the inputs; the others are not read."""
+    for part in artefact.manifest.parts:
+        yield from read_rows(artefact.folder / "parts" / part.name, kind)
+
+
+def locate(artefact: Artefact) -> dict[str, Callable[[], Keyed]]:
+    """For each key, how to read its outcome when it is wanted; only keys are held in memory."""
+    found: dict[str, Callable[[], Keyed]] = {}
+    for part in artefact.manifest.parts:
+        path = artefact.folder / "parts" / part.name
+        for index, (key, _) in enumerate(read_types(path)):
+            found[key] = _Reader(path, index)
+    return found
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    index: int
+
+    def __call__(self) -> Keyed:
+        return read_row(self.path, self.index)
+
+
+def check_budget(stage: str, artefacts: Sequence[Artefact], budget: Fraction) -> None:
+    """Raises BudgetError when the artefacts of a stage together refused more than `budget` allows."""
+    parts = [part for artefact in artefacts for part in artefact.manifest.parts]
+    inputs, rejected = sum(part.inputs for part in parts), sum(part.rejected for part in parts)
+    if rejected > budget * inputs:
+        raise BudgetError(
+            f"{stage} rejected {rejected} of {inputs} ({rejected / inputs:.1%}), more than the budget of "
+            f"{float(budget):.1%}. See why with `mixture quarantine list`, then mend the data or raise "
+            f"budgets.{stage} in the recipe."
+        )

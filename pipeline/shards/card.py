@@ -1,0 +1,85 @@
+"""`README.md` of a mixture: a dataset card that Hugging Face `datasets` obeys and a person can read."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.runtime.files import write_text
+from schemas.ledger import Ledger
+from schemas.sample import Split
+
+_TEMPLATE = "card.md.jinja"
+
+
+def write_card(folder: Path, ledger: Ledger) -> None:
+    """Writes the card from the ledger alone."""
+    write_text(folder / "README.md", card(ledger))
+
+
+def card(ledger: Ledger) -> str:
+    """YAML front matter, then what the mixture holds, whose work it is and how to read it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (Markdown, not HTML)
+    )
+    return environment.get_template(_TEMPLATE).render(
+        front=yaml.safe_dump(front_matter(ledger), sort_keys=False, allow_unicode=True),
+        ledger=ledger,
+        splits=[split for split in Split if split in ledger.total],
+        shares=_shares(ledger),
+        random=[encoder.name for encoder in ledger.encoders if encoder.is_random],
+        first=ledger.shards[0],
+        one_line=_one_line,
+    )
+
+
+def front_matter(ledger: Ledger) -> dict[str, Any]:
+    """`configs` names the tars, so that no sidecar is taken for data; `dataset_info` names the columns.
+
+    Declared, because `datasets` would infer columns from the first five samples and then drop or
+    recast what differs later. Feature arrays differ in their first two axes, which no ArrayND
+    feature allows: they are nested lists there.
+    """
+    dtypes = [f"{encoder.name}.npy" for encoder in ledger.encoders]
+    frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
+    features: list[dict[str, Any]] = [{"name": "json", "dtype": "json"}]
+    features += [{"name": name, **_nested("float16")} for name in dtypes]
+    features += [{"name": name, **_nested("uint8")} for name in frames]
+    features += [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+    files = [{"split": split.value, "path": f"shards/{split}-*.tar"} for split in Split if split in ledger.total]
+    return {
+        "pretty_name": ledger.recipe,
+        "license": "other",
+        "license_name": "per-source",
+        "tags": ["webdataset", "video", "precomputed-features"],
+        "configs": [{"config_name": "default", "data_files": files}],
+        "dataset_info": {"features": features},
+    }
+
+
+def _nested(dtype: str) -> dict[str, Any]:
+    feature: dict[str, Any] = {"list": dtype}
+    for _ in range(4):
+        feature = {"list": feature}
+    return feature
+
+
+def _shares(ledger: Ledger) -> list[tuple[str, int, float]]:
+    whole = {split: count.samples for split, count in ledger.total.items()}
+    return [
+        (label, count.samples, float(Fraction(100 * count.samples, whole[label.split("/")[0]])))
+        for label, count in ledger.by_modality.items()
+    ]
+
+
+def _one_line(names: tuple[str, ...]) -> str:
+    """Names of strangers in a table cell: no line break, no column break."""
+    return ", ".join(" ".join(name.split()).replace("|", r"\|") for name in names)

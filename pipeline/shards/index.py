@@ -1,0 +1,100 @@
+"""`index.parquet`: one row a sample, so that any sample is found, and read, without a scan of the tars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.ledger import ShardSample
+
+INDEX = "index.parquet"
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("position", pa.int64()),  # in the order of the split, from 0
+        ("key", pa.string()),
+        ("shard", pa.string()),  # path in the mixture's folder
+        ("source", pa.string()),
+        ("modality", pa.string()),
+        ("category", pa.string()),
+        ("licence", pa.string()),
+        ("generator", pa.string()),
+        ("turns", pa.int32()),
+        ("clips", pa.int32()),
+        ("offset", pa.int64()),  # of the first member's header, bytes
+        ("members", pa.list_(pa.string())),  # suffixes, in the tar's order
+        ("data_offsets", pa.list_(pa.int64())),  # of each member's data, bytes
+        ("sizes", pa.list_(pa.int64())),  # of each member's data, bytes
+    ]
+)
+_ROWS_A_GROUP = 10_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one sample lies in its tar."""
+
+    offset: int
+    """Of the first member's header, bytes."""
+    members: tuple[str, ...]
+    """Suffixes, in order."""
+    data_offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+class IndexWriter:
+    """Writes rows in groups, so that memory stays flat. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        # A fixed codec, level and format version: equal rows give equal bytes.
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=3, version="2.6")
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, position: int, shard: str, sample: ShardSample, place: Place) -> None:
+        """Appends the row of one sample."""
+        self._rows.append(
+            {
+                "split": sample.split.value,
+                "position": position,
+                "key": sample.key,
+                "shard": shard,
+                "source": sample.source,
+                "modality": sample.modality.value,
+                "category": sample.category.value,
+                "licence": sample.licence,
+                "generator": sample.generator.name,
+                "turns": len(sample.conversations),
+                "clips": len(sample.clips),
+                "offset": place.offset,
+                "members": place.members,
+                "data_offsets": place.data_offsets,
+                "sizes": place.sizes,
+            }
+        )
+        if len(self._rows) >= _ROWS_A_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+        self._rows = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._flush()
+        self._writer.close()
+
+
+def read_index(folder: Path, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one split, in order."""
+    table = pq.ParquetFile(folder / INDEX).read(columns=None if columns is None else ["split", *columns])
+    return table.filter(pc.equal(table["split"], split))

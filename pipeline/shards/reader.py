@@ -1,0 +1,182 @@
+"""Random access to a finished mixture: the index says where, one positioned read a member fetches it.
+
+No file stays open between reads, so a reader may be pickled, forked and used from threads.
+"""
+
+import io
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.shards.index import INDEX, read_index
+from schemas.ledger import ShardSample
+from schemas.sample import Category, Modality
+
+_CHANGED = f"The tar is not the one {INDEX} was written for: build the mixture again, or restore both."
+_COLUMNS = ("key", "shard", "modality", "category", "members", "data_offsets", "sizes")
+
+
+class ShardError(LookupError):
+    """A tar does not hold what the index says. The message names shard and key."""
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """One sample as the shards hold it. The arrays are the caller's own and writable."""
+
+    sample: ShardSample
+    features: dict[str, NDArray[np.float16]]
+    """`[clips, time, height, width, channels] float16` for each encoder asked for."""
+    frames: dict[str, NDArray[np.uint8]]
+    """`[clips, frames, height, width, 3] uint8` for each encoder, where frames were asked for."""
+
+
+class ShardReader:
+    """One split of the mixture in `folder`, by position.
+
+    Raises ShardError when the folder has no index, or no sample of the split.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder = folder
+        if not (folder / INDEX).is_file():
+            raise ShardError(f"{folder} has no {INDEX}: give the folder of a finished mixture")
+        self._index: pa.Table = read_index(folder, split, _COLUMNS).combine_chunks()
+        if not self._index.num_rows:
+            raise ShardError(f"{folder / INDEX} lists no sample of split {split!r}")
+
+    def __len__(self) -> int:
+        """Samples of the split."""
+        return int(self._index.num_rows)
+
+    def positions(self, modalities: Sequence[Modality] = (), categories: Sequence[Category] = ()) -> list[int]:
+        """Positions, ascending, of samples of these modalities and categories; none named means all."""
+        chosen = np.ones(len(self), dtype=bool)
+        for column, wanted in (("modality", modalities), ("category", categories)):
+            if wanted:
+                values = pa.array([str(value) for value in wanted], pa.string())
+                chosen &= pc.is_in(self._index[column], value_set=values).to_numpy()
+        return [int(position) for position in np.flatnonzero(chosen)]
+
+    def position(self, key: str) -> int:
+        """Where the sample of this key stands. Raises LookupError when the split has no such sample."""
+        found = pc.index(self._index["key"], key).as_py()
+        if found < 0:
+            raise LookupError(f"no sample {key!r} in this split of {len(self)}")
+        return int(found)
+
+    def read(self, position: int, encoders: Sequence[str], frames: bool = False) -> StoredSample:
+        """The sample at `position`, 0 <= position < len, with features (and frames) of these encoders.
+
+        Raises IndexError for a position outside the split, ValueError for a column the shards lack
+        and ShardError when the tar is missing, cut short or not the one that was indexed.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of a split of {len(self)} samples")
+        row = self._index.slice(position, 1).to_pylist()[0]
+        shard = _Tar(self._folder / row["shard"], row)
+        features = {name: f"{name}.npy" for name in encoders}
+        pixels = {name: f"{name}.frames.npy" for name in encoders if frames}
+        payloads = shard.payloads(["json", *features.values(), *pixels.values()])
+        return StoredSample(
+            sample=shard.record(payloads["json"]),
+            features={name: shard.array(payloads, suffix, np.float16) for name, suffix in features.items()},
+            frames={name: shard.array(payloads, suffix, np.uint8) for name, suffix in pixels.items()},
+        )
+
+
+class _Tar:
+    """The members of one indexed sample."""
+
+    def __init__(self, path: Path, row: dict[str, Any]) -> None:
+        self._path, self._key = path, row["key"]
+        self._where = f"{row['shard']}, sample {self._key}"
+        places = zip(row["data_offsets"], row["sizes"], strict=True)
+        self._places: dict[str, tuple[int, int]] = dict(zip(row["members"], places, strict=True))
+
+    def payloads(self, suffixes: Sequence[str]) -> dict[str, bytearray]:
+        """The bytes of these members, each proven to be the member that the index means."""
+        if missing := [suffix for suffix in suffixes if suffix not in self._places]:
+            raise ValueError(
+                f"{self._where} has no {', '.join(missing)}, only {', '.join(self._places)}: name encoders "
+                "of this mixture; frames are stored only where the recipe's shards.frames_for asks for them"
+            )
+        try:
+            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ShardError(f"{self._where}: cannot open {self._path}: {error.strerror}") from error
+        try:
+            return {suffix: self._payload(handle, suffix) for suffix in suffixes}
+        finally:
+            os.close(handle)
+
+    def record(self, payload: bytearray) -> ShardSample:
+        """The JSON member as a record of the indexed key."""
+        try:
+            record = ShardSample.model_validate_json(bytes(payload))
+        except ValidationError as error:
+            raise ShardError(f"{self._where}: its json is not a sample: {error}") from error
+        if record.key != self._key:
+            raise ShardError(f"{self._where}: its json is of {record.key}. {_CHANGED}")
+        return record
+
+    def array(self, payloads: dict[str, bytearray], suffix: str, dtype: type) -> NDArray[Any]:
+        """A five-dimensional npy member over its own bytes: no copy, no pickle."""
+        try:
+            array = _npy(payloads[suffix])
+        except ValueError as error:
+            raise ShardError(f"{self._where}: {suffix} is not a plain npy file: {error}") from error
+        if array.dtype != dtype or array.ndim != 5:
+            raise ShardError(f"{self._where}: {suffix} is {array.dtype} {array.shape}, not 5-D {np.dtype(dtype)}")
+        return array
+
+    def _payload(self, handle: int, suffix: str) -> bytearray:
+        offset, size = self._places[suffix]
+        data = bytearray(tarfile.BLOCKSIZE + size)
+        done = 0
+        while done < len(data):
+            got = os.preadv(handle, [memoryview(data)[done:]], offset - tarfile.BLOCKSIZE + done)
+            if got == 0:
+                raise ShardError(
+                    f"{self._where}: the tar ends at byte {os.fstat(handle).st_size}, but the index puts {suffix} "
+                    f"at [{offset}, {offset + size}): it was cut short. Copy or build it again."
+                )
+            done += got
+        self._check_header(bytes(data[: tarfile.BLOCKSIZE]), suffix, size)
+        del data[: tarfile.BLOCKSIZE]
+        return data
+
+    def _check_header(self, block: bytes, suffix: str, size: int) -> None:
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise ShardError(f"{self._where}: no tar header before {suffix} ({error}). {_CHANGED}") from error
+        if (header.name, header.size) != (f"{self._key}.{suffix}", size):
+            raise ShardError(
+                f"{self._where}: found {header.name} of {header.size} bytes where the index puts "
+                f"{suffix} of {size}. {_CHANGED}"
+            )
+
+
+def _npy(data: bytearray) -> NDArray[Any]:
+    """The array of an npy file of version 1.0 (`numpy.lib.format`), sharing memory with `data`."""
+    stream = io.BytesIO(data[: 10 + 65_535])
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("not of npy version 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or fortran:
+        raise ValueError(f"{dtype} with {fortran = }: only plain numbers in C order are stored")
+    start = stream.tell()
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(data) - start != count * dtype.itemsize:
+        raise ValueError(f"{len(data) - start} bytes of data for {shape} {dtype}")
+    return np.frombuffer(data, dtype=dtype, count=count, offset=start).reshape(shape)

@@ -1,0 +1,62 @@
+"""Files that other people's readers need beside the tars; our own reader needs none of them.
+
+The mixture's folder itself is the dataset root of each: shard names are relative to it.
+
+- wids 0.1.11: `shardindex-{split}.json`, urls relative to the file.
+- Megatron-Energon 7.4.1: `.nv-meta/` in the root and `{shard}.tar.idx` beside each tar. The heldout
+  split is its `val`.
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pipeline.runtime.files import published, write_text
+from schemas.ledger import Ledger
+from schemas.sample import Split
+
+ENERGON_VERSION = "7.4.1"
+"""The release whose formats these are."""
+_ENERGON_PARTS = {"train": Split.TRAIN, "val": Split.HELDOUT, "test": None}
+
+
+def write_tar_index(tar: Path, offsets: Sequence[int], exclusive_end: int) -> None:
+    """`{tar}.idx`: little-endian uint64 header offsets of each sample's first member, then the last one's end."""
+    with published(tar.with_name(f"{tar.name}.idx")) as attempt:
+        attempt.write_bytes(struct.pack(f"<{len(offsets) + 1}Q", *offsets, exclusive_end))
+
+
+def write_wids(folder: Path, ledger: Ledger) -> None:
+    """`shardindex-{split}.json` for each split that has shards."""
+    for split in Split:
+        shards = [
+            {"url": shard.name, "nsamples": shard.count.samples, "filesize": shard.size_bytes}
+            for shard in ledger.shards
+            if shard.split is split
+        ]
+        if shards:
+            index = {
+                "__kind__": "wids-shard-index-v1",
+                "wids_version": 1,
+                "name": f"{ledger.recipe}-{split}",
+                "shardlist": shards,
+            }
+            write_text(folder / f"shardindex-{split}.json", json.dumps(index, indent=1) + "\n")
+
+
+def write_energon(folder: Path, ledger: Ledger) -> None:
+    """`.nv-meta/{.info.json,split.yaml,dataset.yaml}`: a crude dataset, its samples are plain dicts."""
+    meta = folder / ".nv-meta"
+    counts = {shard.name: shard.count.samples for shard in ledger.shards}
+    parts = {
+        part: [shard.name for shard in ledger.shards if shard.split is split]
+        for part, split in _ENERGON_PARTS.items()
+    }
+    kind = {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"}
+    info = {"energon_version": ENERGON_VERSION, "shard_counts": counts}
+    write_text(meta / ".info.json", json.dumps(info, indent=2))
+    write_text(meta / "split.yaml", yaml.safe_dump({"split_parts": parts, "exclude": []}, sort_keys=False))
+    write_text(meta / "dataset.yaml", yaml.safe_dump(kind, sort_keys=False))

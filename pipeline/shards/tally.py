@@ -1,0 +1,65 @@
+"""The writer's count of what it wrote: the other half of the proof is the audit's own count."""
+
+from collections import Counter, defaultdict
+
+from schemas.ledger import Count, Origin, ShardSample
+
+
+def counted(sample: ShardSample, size_bytes: int) -> Counter[str]:
+    """One sample as a line of an account; `size_bytes` is of all its members."""
+    return Counter(
+        samples=1,
+        turns=len(sample.conversations),
+        clips=len(sample.clips),
+        frames=sum(len(clip.t_ns) for clip in sample.clips),
+        media_ns=sum(max(0, (m.exclusive_end_ns or m.duration_ns) - m.start_ns) for m in sample.media),
+        bytes=size_bytes,
+    )
+
+
+class Tally:
+    """Accounts by split and by five traits of a sample, and whose work each source is."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+        self._strata: Counter[str] = Counter()
+        self._origins: dict[str, tuple[set[str], set[str], set[str]]] = {}
+
+    def add(self, sample: ShardSample, line: Counter[str]) -> None:
+        """Counts one sample under all its labels."""
+        labels = {
+            "by_modality": sample.modality,
+            "by_source": sample.source,
+            "by_category": sample.category,
+            "by_licence": sample.licence,
+            "by_generator": sample.generator.name,
+        }
+        self._tables["total"][sample.split].update(line)
+        for table, label in labels.items():
+            self._tables[table][f"{sample.split}/{label}"].update(line)
+        self._strata[f"{sample.split}/{sample.modality}/{sample.source}"] += 1
+        whose = (sample.licence, sample.annotator.name, sample.generator.name)
+        for names, name in zip(self._origins.setdefault(sample.source, (set(), set(), set())), whose, strict=True):
+            names.add(name)
+
+    def found(self, stratum: str) -> int:
+        """Samples of a stratum, by its label."""
+        return self._strata[stratum]
+
+    def tables(self) -> dict[str, dict[str, Count]]:
+        """The ledger's tables, by field name; labels sorted."""
+        return {
+            table: {label: Count(**lines[label]) for label in sorted(lines)}
+            for table, lines in self._tables.items()
+        }
+
+    def origins(self) -> dict[str, Origin]:
+        """By source."""
+        return {
+            source: Origin(
+                licences=tuple(sorted(licences)),
+                annotators=tuple(sorted(annotators)),
+                generators=tuple(sorted(generators)),
+            )
+            for source, (licences, annotators, generators) in sorted(self._origins.items())
+        }

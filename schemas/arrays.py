@@ -1,0 +1,132 @@
+"""`Frames` and `Features`: records that carry arrays beside their metadata."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from schemas.base import Key, Name, Nanoseconds, Record, Sha256
+
+
+class ClipTimes(Record):
+    """The frames of one clip: which medium, which span, and when each frame was asked and shown."""
+
+    medium: int = Field(default=0, ge=0)
+    """Index into `Sample.media`."""
+    start_ns: Nanoseconds
+    exclusive_end_ns: Nanoseconds
+    t_ns: tuple[Nanoseconds, ...] = Field(min_length=1)
+    """The grid times that asked for the frames."""
+    pts_ns: tuple[Nanoseconds, ...]
+    """Presentation times of the frames that are shown at `t_ns` (greatest pts <= t)."""
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if len(self.t_ns) != len(self.pts_ns):
+            raise ValueError(f"{len(self.t_ns)} times asked but {len(self.pts_ns)} frames shown")
+        if any(pts > t for t, pts in zip(self.t_ns, self.pts_ns, strict=True)):
+            raise ValueError(f"a frame is later than the time that asked for it: {self.t_ns=} {self.pts_ns=}")
+        return self
+
+
+class EncoderProvenance(Record):
+    """What made a feature array, enough to make it again or to refuse to mix it."""
+
+    name: Name
+    architecture: str
+    weights: str
+    """Where the weights come from. Random ones read `RANDOM seed=...`, so nobody takes them for real."""
+    weights_sha256: Sha256
+    preprocessing_sha256: Sha256
+    layer: int
+    """Index of the hidden state taken, counted as transformers does (-1 last, -2 one before)."""
+    grid: tuple[int, int, int]
+    """Tokens of a clip: [time, height, width]."""
+    width: int = Field(gt=0)
+    """Channels of a token."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights were drawn, not learned (law 9)."""
+        return self.weights.startswith("RANDOM")
+
+
+class FramesMeta(Record):
+    """What `Frames` says beside its pixels."""
+
+    key: Key
+    clips: tuple[ClipTimes, ...] = ()
+
+
+class FeaturesMeta(Record):
+    """What `Features` says beside its arrays."""
+
+    key: Key
+    clips: tuple[ClipTimes, ...] = ()
+    encoders: tuple[EncoderProvenance, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Decoded clips of one sample, one pixel array an encoder.
+
+    `pixels[encoder]` is `[clips, frames, height, width, 3] uint8` RGB, read-only, already padded
+    and resized for that encoder; zero clips for a text sample, one frame a clip for an image.
+    """
+
+    meta: FramesMeta
+    pixels: Mapping[str, NDArray[np.uint8]]
+
+    def __post_init__(self) -> None:
+        for name, array in self.pixels.items():
+            _check(name, array, np.uint8, len(self.meta.clips))
+        object.__setattr__(self, "pixels", _read_only(self.pixels))
+
+    @property
+    def key(self) -> str:
+        """The sample's key."""
+        return self.meta.key
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoder outputs of one sample.
+
+    `arrays[encoder]` is `[clips, time, height, width, channels] float16`, read-only, on the
+    encoder's own grid; time is 1 where a frame encoder saw one image. `frames[encoder]` holds the
+    pixels of `Frames` where the recipe asks for them in the shards, and is `[0, ...]` elsewhere.
+    """
+
+    meta: FeaturesMeta
+    arrays: Mapping[str, NDArray[np.float16]]
+    frames: Mapping[str, NDArray[np.uint8]]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            _check(name, array, np.float16, len(self.meta.clips))
+        object.__setattr__(self, "arrays", _read_only(self.arrays))
+        object.__setattr__(self, "frames", _read_only(self.frames))
+
+    @property
+    def key(self) -> str:
+        """The sample's key."""
+        return self.meta.key
+
+
+def _check(name: str, array: NDArray[Any], dtype: type, clips: int) -> None:
+    if array.ndim != 5 or array.dtype != dtype or array.shape[0] != clips:
+        raise ValueError(
+            f"{name}: expected [{clips}, time, height, width, channels] {np.dtype(dtype)}, "
+            f"got {array.shape = } {array.dtype}"
+        )
+
+
+def _read_only(arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    views = {}
+    for name, array in arrays.items():
+        views[name] = array.view()
+        views[name].flags.writeable = False
+    return views

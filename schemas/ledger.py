@@ -1,0 +1,137 @@
+"""`ShardSample` (the JSON member of a sample in a tar) and `Ledger` (the account of a mixture)."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from schemas.arrays import ClipTimes, EncoderProvenance
+from schemas.base import Key, Name, Rational, Record, Sha256
+from schemas.conversation import Turn
+from schemas.sample import Category, Generator, MediaRef, Modality, Split
+
+LEDGER = "ledger.json"
+"""The ledger's name in the mixture's folder. It is written last: a folder without it holds no mixture."""
+
+
+class ShardSample(Record):
+    """`{key}.json` in a tar: the same keys in every sample, never null, so that any reader's schema holds."""
+
+    key: Key
+    source: Name
+    modality: Modality
+    category: Category
+    split: Split
+    licence: str
+    annotator: Generator
+    generator: Generator
+    """Of the conversation."""
+    binding_sha256: Sha256
+    """`Sample.binding_sha256()`: of key, media and annotations, echoed by the generator."""
+    text_sha256: Sha256
+    """`digest([key, binding_sha256, turns])`: a text moved to another sample no longer fits it."""
+    conversations: tuple[Turn, ...] = Field(min_length=2)
+    questions: tuple[dict[str, str], ...] = ()
+    """`{question, answer, topic, evidence}` of the annotations, for scoring held-out samples."""
+    media: tuple[MediaRef, ...] = ()
+    clips: tuple[ClipTimes, ...] = ()
+    encoders: tuple[EncoderProvenance, ...] = ()
+
+
+class Count(Record):
+    """One line of an account."""
+
+    samples: int = 0
+    turns: int = 0
+    clips: int = 0
+    frames: int = 0
+    media_ns: int = 0
+    """Sum of the spans of the media that samples speak about."""
+    bytes: int = 0
+    """Of all tar members, headers left out."""
+
+
+class ShardEntry(Record):
+    """One tar file."""
+
+    name: str = Field(pattern=r"^shards/(train|heldout)-\d{6}\.tar$")
+    """Path in the mixture's folder: `shards/{split}-{000000}.tar`."""
+    split: Split
+    sha256: Sha256
+    size_bytes: int = Field(ge=0)
+    count: Count
+
+
+class Asked(Record):
+    """One stratum's quota and what became of it."""
+
+    stratum: str = Field(pattern=r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}$")
+    """`Stratum.label`: `split/modality/source`."""
+    asked: int = Field(ge=0)
+    found: int = Field(default=0, ge=0)
+    """Samples of it in the shards; the writer counts, whatever it was handed."""
+    candidates: int = Field(ge=0)
+    replaced: int = Field(ge=0)
+    """Places that went to a reserve because a first choice failed."""
+
+
+class Flow(Record):
+    """Conservation of one stage: inputs == outputs + rejected + filtered."""
+
+    stage: str
+    inputs: int = Field(ge=0)
+    outputs: int = Field(ge=0)
+    rejected: int = Field(ge=0)
+    filtered: int = Field(default=0, ge=0)
+
+
+class Origin(Record):
+    """Whose work a source's samples are, as the samples themselves say; each list sorted."""
+
+    licences: tuple[str, ...]
+    annotators: tuple[str, ...]
+    """Names of those who made the annotations."""
+    generators: tuple[str, ...]
+    """Names of those who made the conversations."""
+
+
+class Account(Record):
+    """What the shards cannot tell: what the recipe promised, and what happened on the way."""
+
+    recipe: Name
+    recipe_sha256: Sha256
+    fps: Rational
+    """Frames a second that the decoder was asked for."""
+    shares: dict[Modality, Rational]
+    """Percent of the train split, as the recipe asks."""
+    asked: tuple[Asked, ...]
+    flows: tuple[Flow, ...]
+    rejected: dict[str, int]
+    """Count by `stage/reason`."""
+
+
+class Ledger(Account):
+    """What was asked, found, refused and replaced; recounted by the audit from the tars alone."""
+
+    frames_for: tuple[Category, ...] = ()
+    """Video samples of these categories carry their frames."""
+    total: dict[str, Count]
+    """By split."""
+    by_modality: dict[str, Count]
+    """By `split/modality`; likewise below."""
+    by_source: dict[str, Count]
+    by_category: dict[str, Count]
+    by_licence: dict[str, Count]
+    by_generator: dict[str, Count]
+    """By `split/name` of the conversation's generator."""
+    origins: dict[str, Origin]
+    """By source, both splits together."""
+    encoders: tuple[EncoderProvenance, ...]
+    shards: tuple[ShardEntry, ...]
+    root_sha256: Sha256
+    """`digest` of the list of shard digests, in order: one number that names the whole mixture."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The ledger of the mixture in `folder`. Raises OSError or ValidationError where there is none."""
+        return cls.model_validate_json((folder / LEDGER).read_bytes())

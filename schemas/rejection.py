@@ -1,0 +1,42 @@
+"""`Rejection`: bad data as a value, counted and re-drivable, never an exception that is swallowed."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import Key, Record
+
+
+class Reason(StrEnum):
+    """Why a key left the pipeline. The words are the ones `mixture quarantine list` shows."""
+
+    MISSING_FILE = "missing_file"
+    EMPTY_FILE = "empty_file"
+    BAD_ANNOTATION = "bad_annotation"
+    UNSAFE_PATH = "unsafe_path"
+    NOT_MEDIA = "not_media"
+    NO_VIDEO_STREAM = "no_video_stream"
+    TOO_LARGE = "too_large"
+    TOO_SHORT = "too_short"
+    DECODE_ERROR = "decode_error"
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODER_DIED = "decoder_died"
+    """The decoding process ended: a crash in native code, or its memory limit."""
+    NO_USABLE_ANNOTATION = "no_usable_annotation"
+    INVALID_CONVERSATION = "invalid_conversation"
+    NON_FINITE_FEATURES = "non_finite_features"
+    POISON = "poison"
+    """It ended its worker each time it was tried, alone."""
+
+
+class Rejection(Record):
+    """One key that left at one stage, for one reason."""
+
+    key: Key
+    stage: str = Field(min_length=1)
+    reason: Reason
+    detail: str = Field(max_length=2_000)
+    """The value seen and the mend, for a person."""
+    where: str = ""
+    """Where the bytes are: a media path under its source's root, or file and line of an annotation."""
+    source: str = ""

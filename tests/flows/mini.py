@@ -1,0 +1,97 @@
+"""A mixture small enough to build in seconds: rendered shapes, and a LLaVA folder with planted faults."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from schemas.recipe import Recipe
+
+TALK = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A plain colour."}]
+
+
+def write_llava(folder: Path, pictures: int = 16, texts: int = 16) -> Path:
+    """Pictures and texts in LLaVA form."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index in range(pictures):
+        colour = np.random.default_rng(index).integers(0, 255, 3, dtype=np.uint8)
+        Image.fromarray(np.full((40 + index, 60, 3), colour)).save(folder / f"{index}.png")
+        rows.append({"id": f"picture {index}", "image": f"{index}.png", "conversations": TALK})
+    for index in range(texts):
+        talk = [
+            {"from": "human", "value": f"What is {index} plus 1?"},
+            {"from": "gpt", "value": f"It is {index + 1}."},
+        ]
+        rows.append({"id": f"text {index}", "conversations": talk})
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def mini_recipe(folder: Path, **changes: object) -> dict:
+    """The recipe as YAML data; `changes` replace top-level fields."""
+    annotations = write_llava(folder / "own")
+    tiny = {"size": "tiny", "weights": "random"}
+    recipe = {
+        "name": "mini",
+        "seed": 3,
+        "workspace": str(folder / "workspace"),
+        "output": str(folder / "out"),
+        "sources": [
+            {"kind": "shapes", "videos": 30, "heldout": 6},
+            {
+                "kind": "llava",
+                "name": "own",
+                "annotations": str(annotations),
+                "media_root": str(folder / "own"),
+                "licence": "CC0-1.0",
+                "annotator": "human",
+            },
+        ],
+        "mixture": {"total": 40, "shares": {"text": 10, "image": 30, "video": 60}, "heldout_total": 4},
+        "encoders": {
+            "siglip": {
+                "architecture": "siglip",
+                **tiny,
+                "preprocessing": {"size": 64, "mean": [0.5] * 3, "std": [0.5] * 3},
+            },
+            "internvideo2": {
+                "architecture": "internvideo2",
+                **tiny,
+                "preprocessing": {"size": 56, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+            },
+        },
+        "shards": {"samples_per_shard": 16, "frames_for": ["captioning"]},
+        "runtime": {"runner": "local", "workers": 1},
+    }
+    return {**recipe, **changes}
+
+
+def write_recipe(folder: Path, data: dict) -> Path:
+    """The recipe as a file, checked."""
+    Recipe.model_validate(data)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def mixture(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by its path."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def environment() -> dict[str, str]:
+    """One thread a process: several builds share two cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}

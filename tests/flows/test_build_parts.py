@@ -1,0 +1,72 @@
+"""Laws of the build that a whole run rarely meets."""
+
+import io
+
+import pytest
+from mini import mini_recipe
+from rich.console import Console
+
+from flows.build import Build, weights_stamp
+from flows.display import Display
+from pipeline.runtime.contract import ContractError
+from pipeline.runtime.local import LocalRunner
+from schemas.base import InputError
+from schemas.recipe import Recipe
+from schemas.rejection import Reason, Rejection
+from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample
+
+
+@pytest.fixture
+def build(tmp_path):
+    recipe = Recipe.model_validate(mini_recipe(tmp_path))
+    return Build(recipe, LocalRunner(), Display(Console(file=io.StringIO())))
+
+
+def picture(key: str, source: str) -> Sample:
+    return Sample(
+        key=key,
+        source=source,
+        modality=Modality.IMAGE,
+        category=Category.CAPTIONING,
+        media=(MediaRef(kind="image", path=f"{source}.png"),),
+        annotations=(Caption(text="words"),),
+        licence="CC0-1.0",
+        annotator=Generator(name="human"),
+    )
+
+
+def test_a_key_of_two_sources_stops_the_build(build):
+    with pytest.raises(ContractError, match="'twin' comes from one and other"):
+        build._remember([picture("twin", "one"), picture("twin", "other")])
+
+
+def test_a_rejection_always_says_where_the_bytes_are(build):
+    build._remember([picture("dead", "one")])
+    bare = Rejection(key="dead", stage="features", reason=Reason.POISON, detail="ended its worker")
+    placed = build._placed(bare)
+    assert (placed.source, placed.where) == ("one", "one.png")
+
+
+def test_weights_under_an_old_name_are_other_weights(build, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"old")
+    spec = build.recipe.encoders["siglip"].model_copy(update={"weights": str(path)})
+    before = weights_stamp(spec)
+    path.write_bytes(b"newer")
+    assert weights_stamp(spec) != before
+    assert spec.labelled_weights == "weights.safetensors"  # not the folder's name
+    path.unlink()
+    with pytest.raises(InputError, match="no such file or folder"):
+        weights_stamp(spec)
+
+
+def test_the_order_of_encoders_is_part_of_the_recipes_digest(build):
+    recipe = build.recipe
+    turned = recipe.model_copy(update={"encoders": dict(reversed(recipe.encoders.items()))})
+    assert turned.mixture_sha256() != recipe.mixture_sha256()
+
+
+@pytest.mark.parametrize("field", ["workspace", "output"])
+def test_where_a_mixture_is_put_is_no_part_of_its_digest(build, field):
+    recipe = build.recipe
+    assert recipe.model_copy(update={field: "elsewhere"}).mixture_sha256() == recipe.mixture_sha256()

@@ -1,0 +1,67 @@
+"""Laws of files: whole or absent, and never taken for what they were before they changed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, published, stamp
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "folder" / "file"
+    with published(path) as attempt:
+        attempt.write_text("half")
+        assert not path.exists()
+    assert path.read_text() == "half"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with published(path) as attempt:
+            attempt.write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_every_file_of_a_folder_is_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    attempt = attempt_path(target)
+    (attempt / "inner").mkdir(parents=True)
+    (attempt / "inner" / "file").write_text("content")
+    synced = []
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda handle: synced.append((Path(f"/proc/self/fd/{handle}").readlink().name, target.exists())),
+    )
+    commit(attempt, target)
+    names = [name for name, named in synced if not named]
+    assert {"file", "inner"} <= set(names)
+    assert names[-1].startswith(ATTEMPT_PREFIX)
+    assert synced[-1] == (tmp_path.name, True)
+
+
+def test_attempts_never_share_a_name(tmp_path):
+    assert len({attempt_path(tmp_path / "file") for _ in range(100)}) == 100
+
+
+def test_a_stamp_changes_with_size_and_time_of_any_file(tmp_path):
+    assert stamp(tmp_path / "absent") == []
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_text("two")
+    seen = [stamp(tmp_path)]
+    (tmp_path / "a").write_text("three")
+    seen.append(stamp(tmp_path))
+    os.utime(tmp_path / "b", ns=(1, 1))
+    seen.append(stamp(tmp_path))
+    assert len({str(state) for state in seen}) == 3
+    assert stamp(tmp_path / "b") == [["b", 3, 1]]
