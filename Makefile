@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench server lock clean
+.PHONY: help setup demo check test test-all fuzz bench server lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: $(READY) ## The tests: no network, no GPU, under ten minutes
 
 test-all: $(READY) ## Also many kills and real servers; under 45 minutes
 	$(BIN)/pytest -m 'slow or not slow'
+
+fuzz: $(READY) ## The laws on many new random examples; what fails is printed with how to repeat it
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600
 
 bench: $(READY) ## Run every benchmark; results go to benchmarks/results
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done

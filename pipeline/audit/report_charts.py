@@ -8,6 +8,8 @@ from statistics import median
 
 MOST_BINS = 24
 MOST_TICKS = 6
+SMALLEST = 1e-6
+"""Lengths below this are drawn as none: edges are rounded to nine decimals."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Histogram:
 
 
 def nice_step(length: float, most: int) -> float:
-    """The smallest of 1, 2, 5 x 10^k of which fewer than `most` whole ones fit into `length`; 1 for no length."""
-    if length <= 0:
+    """The smallest of 1, 2, 5 x 10^k of which fewer than `most` whole ones fit; 1 if `length` is (nearly) none."""
+    if length < SMALLEST:
         return 1.0
     exponent = math.floor(math.log10(length / most))
     candidates = (digit * 10.0**power for power in (exponent, exponent + 1) for digit in (1, 2, 5))

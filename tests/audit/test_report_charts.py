@@ -1,6 +1,6 @@
 """Laws of the report's arithmetic: bins, shares and the words for numbers."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.audit.report_charts import (
@@ -14,6 +14,8 @@ from pipeline.audit.report_charts import (
 )
 
 
+@example([5e-324])
+@example([1e-9, 2e-9])
 @given(st.lists(st.floats(0, 1e6) | st.integers(0, 50).map(lambda n: n / 10), min_size=1, max_size=60))
 def test_a_histogram_counts_every_value_once_in_the_bin_it_lies_in(values):
     chart = histogram(values)
@@ -21,6 +23,7 @@ def test_a_histogram_counts_every_value_once_in_the_bin_it_lies_in(values):
     assert sum(each.values for each in chart.bins) == len(values)
     assert len(chart.bins) <= MOST_BINS
     assert len(chart.ticks) <= MOST_TICKS
+    assert all(each.start < each.exclusive_end for each in chart.bins)
     assert (chart.bins[0].start, chart.maximum) == (0, max(values))
     for each in chart.bins:
         slack = 1e-6 * max(1.0, chart.maximum)
