@@ -610,7 +610,7 @@ def test_a_tar_that_cannot_be_opened_is_a_finding(folder):
     assert audit(folder).finding_counts[Code.TAR_DAMAGED] == 1
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_no_damage_to_a_tar_makes_the_audit_raise_or_pass(whole, tmp_path, seed):
     rng = random.Random(seed)
