@@ -24,6 +24,7 @@ def make_account(
         recipe=recipe.name,
         recipe_sha256=recipe.mixture_sha256(),
         fps=recipe.decode.fps,
+        sampling=recipe.decode.sampling,
         shares=recipe.mixture.shares,
         asked=tuple(_asked(quota, candidates.get(quota.stratum, []), chosen[quota.stratum]) for quota in quotas),
         flows=tuple(flows),

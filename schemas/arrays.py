@@ -54,18 +54,26 @@ class EncoderProvenance(Record):
         return self.weights.startswith("RANDOM")
 
 
-class FramesMeta(Record):
+class Decoding(Record):
+    """What decoding found of a sample's media, and what it had to do to them (law 9)."""
+
+    clips: tuple[ClipTimes, ...] = ()
+    dropped_clips: int = Field(default=0, ge=0)
+    """Clips left out because a frame of theirs is damaged (`decode.on_damage`)."""
+    salvaged: bool = False
+    """A file of it could be read only after a repair."""
+
+
+class FramesMeta(Decoding):
     """What `Frames` says beside its pixels."""
 
     key: Key
-    clips: tuple[ClipTimes, ...] = ()
 
 
-class FeaturesMeta(Record):
+class FeaturesMeta(Decoding):
     """What `Features` says beside its arrays."""
 
     key: Key
-    clips: tuple[ClipTimes, ...] = ()
     encoders: tuple[EncoderProvenance, ...] = ()
 
 

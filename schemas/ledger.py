@@ -8,6 +8,7 @@ from pydantic import Field
 from schemas.arrays import ClipTimes, EncoderProvenance
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
+from schemas.media import Sampling
 from schemas.sample import Category, Generator, MediaRef, Modality, Split
 
 LEDGER = "ledger.json"
@@ -35,6 +36,10 @@ class ShardSample(Record):
     """`{question, answer, topic, evidence}` of the annotations, for scoring held-out samples."""
     media: tuple[MediaRef, ...] = ()
     clips: tuple[ClipTimes, ...] = ()
+    dropped_clips: int = Field(default=0, ge=0)
+    """Clips of the grid that are missing because the film is damaged there."""
+    salvaged: bool = False
+    """Its film could be read only after a repair."""
     encoders: tuple[EncoderProvenance, ...] = ()
 
 
@@ -101,7 +106,9 @@ class Account(Record):
     recipe: Name
     recipe_sha256: Sha256
     fps: Rational
-    """Frames a second that the decoder was asked for."""
+    """Frames a second that the decoder was asked for; under sampling `uniform` films have a rate of their own."""
+    sampling: Sampling = "fps"
+    """How the times of frames were chosen."""
     shares: dict[Modality, Rational]
     """Percent of the train split, as the recipe asks."""
     asked: tuple[Asked, ...]

@@ -7,6 +7,9 @@ from pydantic import Field
 
 from schemas.base import Rational, Record, Sha256, digest
 
+Sampling = Literal["fps", "uniform", "released_compat"]
+"""How the times of a film's frames are chosen: see `DecodeSpec.sampling`."""
+
 
 class Preprocessing(Record):
     """From a decoded frame to an encoder's uint8 input, and from there to its float input.
@@ -32,6 +35,12 @@ class Preprocessing(Record):
 class DecodeSpec(Record):
     """Which frames are taken, and what a decoder may cost."""
 
+    sampling: Sampling = Field(
+        default="fps",
+        description="`fps`: clips on an exact time grid (Apollo's choice). `uniform`: max_clips x frames_per_clip "
+        "times spread over the film, whatever its length. `released_compat`: the frame indices of Apollo's "
+        "released code, its rounding included.",
+    )
     fps: Rational = Field(
         default=Fraction(2), gt=0, le=60,
         description="Frames a second asked for. More costs decode, encode and storage in proportion.",
@@ -43,6 +52,17 @@ class DecodeSpec(Record):
         default=25, ge=1, le=1000,
         description="Most clips of a film; longer films get this many, spread by centred partitions.",
     )  # fmt: skip
+    on_damage: Literal["reject", "drop_frames", "salvage"] = Field(
+        default="reject",
+        description="What becomes of a film with damaged frames among those asked for. `reject`: the sample is "
+        "rejected. `drop_frames`: clips that hold one are left out. `salvage`: as `drop_frames`, and an "
+        "MPEG-TS or MPEG-PS file whose times jump back is repaired.",
+    )
+    backend: Literal["pyav", "decord"] = Field(
+        default="pyav",
+        description="What decodes films. `decord` is a second opinion: it decodes every frame, sees no damage, and "
+        "reads MP4 and Matroska only.",
+    )
     deadline_s: float = Field(
         default=60.0, gt=0, le=3600,
         description="Wall-clock seconds for one sample; then its process is killed and it is rejected.",

@@ -88,16 +88,17 @@ def check_text(opened: Opened, _: Ledger | None) -> Defects:
 def check_times(opened: Opened, ledger: Ledger | None) -> Defects:
     """The model is told a frame rate; frames on another grid teach it wrong time.
 
-    Frame i is asked 1/fps after frame i - 1, or, behind the end of the span, at the same time again.
+    Frame i is asked 1/fps after frame i - 1, or, behind the end of the span, at the same time again. Other
+    samplings promise less: `uniform` equal steps inside a clip, `released_compat` frames in their order.
     """
     if ledger is None:
         return
     for number, clip in enumerate(opened.record.clips):
-        if not _on_grid(clip, ledger.fps):
+        if not _as_sampled(clip, ledger):
             yield (
                 Code.TIMES_OFF_GRID,
                 f"clip {number} of [{clip.start_ns}, {clip.exclusive_end_ns}) ns asks for {clip.t_ns}, "
-                f"which is not a frame each 1/{ledger.fps} s",
+                f"which is not a frame each 1/{ledger.fps} s (sampling {ledger.sampling})",
             )
 
 
@@ -181,6 +182,17 @@ def check_frames(opened: Opened, ledger: Ledger | None) -> Defects:
                 f"{encoder.name} frames are {array.dtype} {array.shape}; {len(clips)} clips of {sorted(counts)} "
                 "frames were promised, uint8 [clips, frames, side, side, 3]",
             )
+
+
+def _as_sampled(clip: ClipTimes, ledger: Ledger) -> bool:
+    steps = [after - before for before, after in pairwise(clip.t_ns)]
+    match ledger.sampling:
+        case "fps":
+            return _on_grid(clip, ledger.fps)
+        case "uniform":  # each time is floored to a nanosecond
+            return all(step >= 0 and step - min(steps) <= 1 for step in steps)
+        case "released_compat":
+            return all(step >= 0 for step in steps)
 
 
 def _on_grid(clip: ClipTimes, fps: Fraction) -> bool:

@@ -1,11 +1,14 @@
 """Containers: libav may open these formats, from one open file, and nothing that the file names."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
 from pipeline.decode.media import BadMedia
+from pipeline.runtime.isolated import check_room
 from schemas.rejection import Reason
 
 if TYPE_CHECKING:
@@ -19,6 +22,12 @@ DEMUXERS = (
 )  # fmt: skip
 """Playlists (hls, dash, concat, ...) name other files, so none is among these."""
 
+_READ_BYTES = 1 << 17
+"""libav's own 32 KiB cost a call into Python each."""
+
+ROOM_BYTES = 64 << 20
+"""More than a decoder allocates at once for a frame of 8K."""
+
 
 @contextmanager
 def libav_errors(doing: str, reason: Reason = Reason.DECODE_ERROR) -> Iterator[None]:
@@ -30,6 +39,7 @@ def libav_errors(doing: str, reason: Reason = Reason.DECODE_ERROR) -> Iterator[N
     except MemoryError:
         raise
     except FFmpegError as error:
+        check_room(ROOM_BYTES)  # some decoders call a lack of memory bad data
         raise BadMedia(reason, f"{doing}: {_words(error)}") from error
 
 
@@ -45,13 +55,32 @@ def open_container(file: BufferedReader) -> "InputContainer":
     doing = "no film of the formats " + ", ".join(DEMUXERS)
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
     with libav_errors(doing, Reason.NOT_MEDIA):
-        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
+        return av.open(
+            _Within(file), mode="r", buffer_size=_READ_BYTES, container_options=options, metadata_errors="replace"
+        )
+
+
+class _Within:
+    """The file for libav, with a place before its start refused in a way that libav understands."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.read, self.tell = file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's, but -1 where there is no such place."""
+        try:
+            return self._seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return -1
 
 
 def video_stream(container: "InputContainer") -> "VideoStream":
-    """The first video stream that is no cover picture, set to decode on one thread, alone.
+    """The video stream that a player shows: no cover picture; the default one, else the largest, else the first.
 
-    Raises BadMedia: NO_VIDEO_STREAM, or DECODE_ERROR where libav has no decoder for it.
+    Raises BadMedia: NO_VIDEO_STREAM, or UNSUPPORTED_CODEC where libav has no decoder for it.
     """
     from av.stream import Discard, Disposition
 
@@ -59,15 +88,18 @@ def video_stream(container: "InputContainer") -> "VideoStream":
     if not films:
         kinds = ", ".join(stream.type for stream in container.streams) or "none"
         raise BadMedia(Reason.NO_VIDEO_STREAM, f"{container.format.name} without video; its streams: {kinds}")
-    stream = films[0]
+    stream = max(films, key=lambda film: (bool(film.disposition & Disposition.default), _area(film)))
     if stream.codec_context is None:
-        raise BadMedia(Reason.DECODE_ERROR, "libav has no decoder for the video stream: transcode it")
+        raise BadMedia(Reason.UNSUPPORTED_CODEC, "libav has no decoder for the video stream: transcode it")
     for other in container.streams:
         other.discard = Discard.default if other is stream else Discard.all
-    stream.codec_context.thread_count = 1  # workers are the parallelism
     return stream
 
 
 def _words(error: "FFmpegError") -> str:
     logged = f" ({str(error.log[-1]).strip()})" if error.log else ""
     return f"{error.strerror}{logged}"
+
+
+def _area(stream: "VideoStream") -> int:
+    return stream.width * stream.height if stream.codec_context else 0

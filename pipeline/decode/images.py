@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.decode.media import BadMedia, check_size
-from pipeline.decode.picture import Picture
+from pipeline.decode.picture import StillPicture
 from schemas.media import DecodeSpec
 from schemas.rejection import Reason
 
@@ -34,7 +34,7 @@ def image_size(file: BufferedReader, spec: DecodeSpec) -> tuple[int, int]:
     return image.size if orientation in _UPRIGHT else (image.height, image.width)
 
 
-def load_image(file: BufferedReader, spec: DecodeSpec) -> Picture:
+def load_image(file: BufferedReader, spec: DecodeSpec) -> StillPicture:
     """Decodes the picture: EXIF orientation applied, grey, palette, CMYK and 16 bits made 8-bit RGB.
 
     Alpha is kept as RGBA. Embedded colour profiles are not applied. Raises BadMedia.
@@ -43,7 +43,7 @@ def load_image(file: BufferedReader, spec: DecodeSpec) -> Picture:
 
     image = _open(file, spec)
     try:
-        return Picture(_rgb(ImageOps.exif_transpose(image)))
+        return StillPicture(_rgb(ImageOps.exif_transpose(image)))
     except _BROKEN as error:
         raise BadMedia(Reason.DECODE_ERROR, f"{image.format}: {type(error).__name__}: {error}") from error
 

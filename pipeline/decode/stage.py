@@ -16,8 +16,8 @@ class Decode(Stage[Sample, Frames]):
 
     A film gives clips of `frames_per_clip` frames; each picture one clip of one frame; a text sample
     no clip, and arrays `[0, 0, size, size, 3]`. Bad media are rejected: MISSING_FILE, EMPTY_FILE,
-    UNSAFE_PATH, NOT_MEDIA, NO_VIDEO_STREAM, TOO_LARGE, TOO_SHORT, DECODE_ERROR, DECODE_TIMEOUT,
-    DECODER_DIED.
+    UNSAFE_PATH, CHANGED, NOT_MEDIA, NO_VIDEO_STREAM, UNSUPPORTED_CODEC, TOO_LARGE, TOO_SHORT,
+    BAD_TIMESTAMPS, TRUNCATED, DAMAGED, DECODE_ERROR, DECODE_TIMEOUT, DECODER_DIED.
 
     Args:
         spec: The grid, and what one sample may cost.
@@ -25,7 +25,7 @@ class Decode(Stage[Sample, Frames]):
         media_roots: By source name, the folder its media paths are relative to.
     """
 
-    name, version = STAGE, 1
+    name, version = STAGE, 2
 
     def __init__(
         self, spec: DecodeSpec, preprocessing: Mapping[str, Preprocessing], media_roots: Mapping[str, str]

@@ -86,6 +86,8 @@ class Encode(Stage[Frames, Features]):
         meta = FeaturesMeta(
             key=frames.key,
             clips=frames.meta.clips,
+            dropped_clips=frames.meta.dropped_clips,
+            salvaged=frames.meta.salvaged,
             encoders=tuple(encoder.provenance for encoder in self._encoders.values()),
         )
         return Features(meta, arrays, {name: self._kept(frames.pixels[name]) for name in self._encoders})

@@ -17,7 +17,8 @@ class Probe(Stage[Sample, Sample]):
 
     A span that ends behind its film by at most `CLAMPED_NS` is cut to the film; by more, it is
     rejected with BAD_ANNOTATION. Other reasons: MISSING_FILE, EMPTY_FILE, UNSAFE_PATH, NOT_MEDIA,
-    NO_VIDEO_STREAM, TOO_LARGE, TOO_SHORT, DECODE_ERROR, DECODE_TIMEOUT, DECODER_DIED.
+    NO_VIDEO_STREAM, UNSUPPORTED_CODEC, TOO_LARGE, TOO_SHORT, BAD_TIMESTAMPS, DECODE_ERROR,
+    DECODE_TIMEOUT, DECODER_DIED.
 
     Args:
         prober: Dotted name of `(root, path, kind, DecodeSpec) -> fields | (Reason, detail)`, which
@@ -26,7 +27,7 @@ class Probe(Stage[Sample, Sample]):
         media_roots: By source name, the folder its media paths are relative to.
     """
 
-    name, version = "ingest", 1
+    name, version = "ingest", 2
 
     def __init__(self, prober: str, spec: DecodeSpec, media_roots: Mapping[str, str]) -> None:
         self._spec = spec

@@ -71,6 +71,8 @@ def shard_sample(packed: Packed) -> ShardSample:
         ),
         media=sample.media,
         clips=packed.features.meta.clips,
+        dropped_clips=packed.features.meta.dropped_clips,
+        salvaged=packed.features.meta.salvaged,
         encoders=packed.features.meta.encoders,
     )
 

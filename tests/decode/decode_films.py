@@ -43,7 +43,7 @@ def render(path, count=40, rate=10, codec="libx264", gop=12, b_frames=2, ticks=N
             setup(stream)
         for number in range(count):
             pixels = np.full((size[1], size[0], 3), grey(number), np.uint8) if frame is None else frame(number)
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", threads=1)
             picture.pts = ticks[number] if ticks else number
             picture.time_base = stream.codec_context.time_base
             container.mux(stream.encode(picture))

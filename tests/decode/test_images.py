@@ -10,7 +10,6 @@ from PIL import Image
 
 from pipeline.decode.images import image_size, load_image
 from pipeline.decode.media import BadMedia
-from pipeline.decode.picture import square
 from schemas.media import DecodeSpec
 from schemas.rejection import Reason
 
@@ -70,7 +69,7 @@ def test_what_is_transparent_shows_the_pad_colour(mode):
     if mode == "P":
         image = Image.new("P", (8, 8), 0)
     picture = load_image(saved(image, "PNG", **options), SPEC)
-    assert (square(picture, SIGLIP) == 127).all()
+    assert (picture.square(SIGLIP) == 127).all()
 
 
 def test_of_an_animation_the_first_picture_is_shown():

@@ -12,7 +12,7 @@ from pipeline.shards.reader import ShardReader
 from schemas.sample import Split
 
 PLANTED = {
-    "truncated": "decode_error",
+    "truncated": "truncated",
     "empty": "empty_file",
     "text-file": "not_media",
     "missing": "missing_file",

@@ -25,11 +25,18 @@ def isolated(target, deadline_s=20.0, memory_mb=2048):
     return Isolated(target, deadline_s=deadline_s, memory_mb=memory_mb)
 
 
+def runs(pid):
+    """Whether it runs; one that ended may wait long for an init process to reap it."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def wait_gone(pid, seconds=5.0):
     end = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+    while runs(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    return not Path(f"/proc/{pid}").exists()
+    return not runs(pid)
 
 
 def test_a_value_comes_back_whole_whatever_its_size():
@@ -69,6 +76,53 @@ def test_a_function_that_never_returns_is_killed_at_its_deadline():
     child.close()
 
 
+START_SLEEPER = """
+import os, subprocess, time
+from functools import partial
+from pipeline.runtime.isolated import die_with_parent
+tie = partial(die_with_parent, os.getpid())
+with open({pids!r}, "a") as pids:
+    print(subprocess.Popen(["sleep", "300"], preexec_fn={tie}).pid, file=pids)
+{ends}
+"""
+
+
+def sleepers(pids):
+    return [int(line) for line in pids.read_text().split()]
+
+
+@pytest.mark.parametrize("ends", ["time.sleep(300)", "os._exit(5)", "os.abort()", "pass"])
+def test_what_the_function_started_dies_with_its_process(ends, tmp_path):
+    pids = tmp_path / "pids"
+    with isolated("builtins:exec", deadline_s=0.5) as child, suppress(IsolatedError):
+        child.call(START_SLEEPER.format(pids=str(pids), tie=None, ends=ends))
+    assert sleepers(pids)
+    assert all(wait_gone(pid) for pid in sleepers(pids))
+
+
+def test_what_an_idle_child_started_dies_when_the_child_is_replaced(tmp_path):
+    pids = tmp_path / "pids"
+    with isolated("builtins:exec") as child:
+        child.call(START_SLEEPER.format(pids=str(pids), tie=None, ends="pass"))
+        os.kill(child.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        child.call("")
+        assert wait_gone(*sleepers(pids))
+
+
+def test_a_program_tied_to_the_child_dies_with_a_child_that_is_killed_alone(tmp_path):
+    pids = tmp_path / "pids"
+    with isolated("builtins:exec") as child:
+        child.call(START_SLEEPER.format(pids=str(pids), tie="tie", ends="pass"))
+        os.kill(child.pid, signal.SIGKILL)
+        assert wait_gone(*sleepers(pids))
+
+
+def test_ctrl_c_reaches_the_parent_alone():
+    with isolated("os:getpgrp") as child:
+        assert child.call() == child.pid != os.getpgrp()
+
+
 def test_a_request_that_the_child_does_not_read_falls_under_the_deadline():
     child = isolated("copy:copy", deadline_s=0.3)
     child.start()
@@ -100,14 +154,22 @@ def test_a_death_is_told_apart_by_its_cause_and_the_next_call_works(target, argu
             child.call(*arguments)
 
 
+def test_room_under_the_memory_limit_can_be_asked_for():
+    with isolated("pipeline.runtime.isolated:check_room", memory_mb=300) as child:
+        assert child.call(100 << 20) is None
+        with pytest.raises(ChildDied, match="memory limit of 300 MiB"):
+            child.call(300 << 20)
+
+
 def test_last_words_of_a_dead_child_are_kept():
     with isolated("builtins:exec") as child, pytest.raises(ChildDied, match="heap is broken"):
         child.call("import os; os.write(2, b'heap is broken'); os.abort()")
 
 
 def test_a_child_that_shuts_its_channel_is_a_dead_child():
-    with isolated("builtins:exec") as child, pytest.raises(ChildDied):
+    with isolated("builtins:exec") as child, pytest.raises(ChildDied) as caught:
         child.call("import os; os.closerange(3, 100); import time; time.sleep(0.2); os._exit(9)")
+    assert caught.value.exit_code == 9
 
 
 def test_an_exception_comes_back_with_its_type_and_message_and_the_child_lives_on():
@@ -157,6 +219,15 @@ def test_a_child_that_died_between_calls_is_replaced_without_a_word():
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
         assert child.call() != pid
+
+
+def test_a_child_that_ended_by_itself_between_calls_is_replaced_too():
+    with isolated("builtins:exec") as child:
+        pid = child.pid
+        child.call("import os, threading; threading.Timer(0.05, os._exit, (3,)).start()")
+        assert wait_gone(pid)
+        child.call("")
+        assert child.pid != pid
 
 
 def test_nothing_is_leaked_and_close_may_be_called_twice():
