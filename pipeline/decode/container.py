@@ -1,6 +1,5 @@
 """Containers: libav may open these formats, from one open file, and nothing that the file names."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +20,6 @@ DEMUXERS = (
     "mpegvideo", "mxf", "nut", "ogg", "webm", "yuv4mpegpipe",
 )  # fmt: skip
 """Playlists (hls, dash, concat, ...) name other files, so none is among these."""
-
-_READ_BYTES = 1 << 17
-"""libav's own 32 KiB cost a call into Python each."""
 
 ROOM_BYTES = 64 << 20
 """More than a decoder allocates at once for a frame of 8K."""
@@ -46,35 +42,22 @@ def libav_errors(doing: str, reason: Reason = Reason.DECODE_ERROR) -> Iterator[N
 def open_container(file: BufferedReader) -> "InputContainer":
     """Opens `file` from its start. Raises BadMedia: NOT_MEDIA.
 
-    libav sees neither a name (a suffix proves nothing) nor any protocol: it reads through `file`.
+    libav sees no name (a suffix proves nothing), and knows no protocol but that of open descriptors. Its own
+    is independent of `file`.
     """
     import av
 
     av.logging.set_level(av.logging.ERROR)  # else errors come without libav's explanation
-    file.seek(0)
     doing = "no film of the formats " + ", ".join(DEMUXERS)
-    options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
-    with libav_errors(doing, Reason.NOT_MEDIA):
-        return av.open(
-            _Within(file), mode="r", buffer_size=_READ_BYTES, container_options=options, metadata_errors="replace"
-        )
-
-
-class _Within:
-    """The file for libav, with a place before its start refused in a way that libav understands."""
-
-    def __init__(self, file: BufferedReader) -> None:
-        self.read, self.tell = file.read, file.tell
-        self._seek = file.seek
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As a file's, but -1 where there is no such place."""
-        try:
-            return self._seek(offset, whence)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return -1
+    descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)  # a dup would share its place
+    options = {
+        "format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "fd", "fd": str(descriptor),
+    }  # fmt: skip
+    try:
+        with libav_errors(doing, Reason.NOT_MEDIA):
+            return av.open("fd:", mode="r", container_options=options, metadata_errors="replace")
+    finally:
+        os.close(descriptor)  # libav has made its own copy
 
 
 def video_stream(container: "InputContainer") -> "VideoStream":

@@ -384,7 +384,7 @@ def measure_damage(path, folder, count):
     sound = lumas(Path(path))
     for number in range(count):
         broken = Path(folder, f"{number}-{Path(path).name}")
-        broken.write_bytes(flip_inside_packets(Path(path), random.Random(f"{path[-20:]} {number}")))
+        broken.write_bytes(flip_inside_packets(Path(path), random.Random(f"{Path(path).name} {number}")))
         try:
             shown = lumas.__wrapped__(broken)
         except BadMedia:
