@@ -348,7 +348,8 @@ class Film(FilmReader):
 
     def _tick(self, t_ns: int) -> int:
         """The last tick that is, floored to nanoseconds, not later than `t_ns`."""
-        return self._origin + ceil((t_ns + 1) / self._tick_ns) - 1
+        ns, ticks = self._tick_ns.as_integer_ratio()
+        return self._origin + -(-(t_ns + 1) * ticks // ns) - 1
 
     def _lost_ns(self) -> int:
         """How much of the header's duration lies before the first frame that could be decoded."""

@@ -55,6 +55,8 @@ class Gop:
     def key_pts(self) -> int | None:
         """Time of the first frame shown that refers to nothing before the keyframe; None where there is none."""
         key = self.packets[0].pts
+        if key is not None and self.pts[0] == key:
+            return key
         return min((pts for pts in self.pts if pts is not None and (key is None or pts >= key)), default=None)
 
 
@@ -91,10 +93,14 @@ class PacketReader:
         """All packets up to the end of the file, or of what can be read of it."""
         demuxed = self._demuxed()
         while True:
-            packet = self._ahead.popleft() if self._ahead else next(demuxed, None)
-            if packet is None:
+            while self._ahead:
+                yield self._ahead.popleft()
+            for packet in demuxed:
+                yield packet
+                if self._ahead:
+                    break
+            else:
                 return
-            yield packet
 
     def peek(self) -> "Packet[VideoStream] | None":
         """The next packet, which is read again."""
@@ -174,7 +180,9 @@ class PacketReader:
         all that comes after would lack if it were left out.
         """
         is_early = packet.pts is not None and packet.dts is not None and packet.pts < packet.dts
-        return not is_early and not packet.has_sidedata("new_extradata")
+        if is_early:
+            return False
+        return all(not packet.has_sidedata("new_extradata") for _ in packet.iter_sidedata())  # most packets have none
 
     def shows(self, packet: "Packet[VideoStream]") -> bool:
         """Whether the packet's frame is shown at all."""

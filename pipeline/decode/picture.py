@@ -299,8 +299,11 @@ def _resized(image: "Image", size: tuple[int, int], preprocessing: Preprocessing
 def _placed(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     size, (height, width, _) = preprocessing.size, pixels.shape
     top, left = (size - height) // 2, (size - width) // 2
-    square = _canvas(size, preprocessing.pad_colour).copy()
-    square[top : top + height, left : left + width] = pixels
+    bottom, right = top + height, left + width
+    square, canvas = np.empty((size, size, 3), np.uint8), _canvas(size, preprocessing.pad_colour)
+    square[:top], square[bottom:] = canvas[:top], canvas[bottom:]
+    square[top:bottom, :left], square[top:bottom, right:] = canvas[:height, :left], canvas[:height, right:]
+    square[top:bottom, left:right] = pixels
     return square
 
 

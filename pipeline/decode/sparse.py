@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pipeline.decode.packets import Gop
 
@@ -44,7 +43,7 @@ class Step:
 
 
 def plan(gops: Iterable[Gop], ticks: Iterable[int]) -> Iterator[Step]:
-    """The steps that show a frame at each of `ticks`, up to the last one.
+    """The steps that show a frame at each of `ticks`, up to the last one; none for a GOP of which nothing is sent.
 
     `ticks` ascend, and none comes before the first GOP's first frame. Reads one GOP ahead.
     Raises Unplannable.
@@ -61,7 +60,8 @@ def plan(gops: Iterable[Gop], ticks: Iterable[int]) -> Iterator[Step]:
         own = wanted.intersection(gop.pts)
         targets, leading = own | leading, wanted - own
         end = len(gop.packets) if leading else 1 + max((gop.pts.index(pts) for pts in targets), default=-1)
-        yield Step(gop, asked, targets, end, leads_on=bool(leading), last=following is None and not gop.cut)
+        if targets or leading:
+            yield Step(gop, asked, targets, end, leads_on=bool(leading), last=following is None and not gop.cut)
         gop = following
 
 
@@ -80,7 +80,7 @@ def _shown(gop: Gop, following: Gop | None) -> tuple[list[int], int | None]:
 
 def _ascending(times: Iterable[int]) -> list[int]:
     ascending = sorted(times)
-    if any(a == b for a, b in pairwise(ascending)):
+    if len(set(ascending)) < len(ascending):
         raise Unplannable
     return ascending
 
