@@ -20,6 +20,9 @@ TIMES_MAY_JUMP = ("mpeg", "mpegts")
 MAX_GOP_BYTES = 256 << 20
 """Most that is held of one GOP. Longer ones (hours without a keyframe) are decoded frame by frame."""
 
+_TELL_B_FRAMES = ("h263", "flv", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4")
+"""Decoders that know of B-frames by a header (MPEG-4's `low_delay`) or know none; H.264's may meet them late."""
+
 _VP8_SHOW_FRAME = 0x10
 """Bit of a VP8 frame's first byte (RFC 6386, 9.1): clear for an alt-ref frame, which is never shown."""
 
@@ -76,9 +79,9 @@ class PacketReader:
         self._stream = stream
         self.format = container.format.name
         self._vp8 = stream.codec_context.name == "vp8"
-        # A packet's dts is its frame's only time in AVI, and right where no frame refers to another.
         self.intra_only = stream.codec_context.codec.intra_only
-        self._by_dts = self.format in WITHOUT_PTS and self.intra_only
+        # A packet's dts is its frame's only time in AVI, and right where frames are shown as they are decoded.
+        self._by_dts = self.format in WITHOUT_PTS and (self.intra_only or _without_b_frames(stream))
         self.timeless = self.format in WITHOUT_PTS and not self._by_dts
         self.time_base = stream.time_base or Fraction(1, 10**9)
         self._ahead: deque[Packet[VideoStream]] = deque()
@@ -195,3 +198,9 @@ class PacketReader:
         if self.timeless:
             return None
         return packet.dts if self._by_dts else packet.pts
+
+
+def _without_b_frames(stream: "VideoStream") -> bool:
+    """Whether the stream says so. Where it is wrong, frames come out at other times than planned, which is seen."""
+    context = stream.codec_context
+    return context.name in _TELL_B_FRAMES and not context.has_b_frames

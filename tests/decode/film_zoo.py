@@ -29,7 +29,7 @@ class Recipe:
         append: The film whose bytes follow, by name.
         edit: Makes the file's bytes other.
         codec: Its family in tables; empty for those that only differ in their container.
-        hierarchical: It has frames that no other refers to, which a sparse decode leaves out.
+        hierarchical: It has frames that nothing shown refers to, which a sparse decode leaves out.
         refused: Why libav's reader refuses it; None where it must be decoded.
         spliced: Where its parts join, packets seem lost, so frames there may be called damaged.
     """
@@ -91,6 +91,8 @@ RECIPES = (
             codec="mpeg2", hierarchical=True),
     Recipe("mpeg1.mpg", "-c:v mpeg1video -q:v 4 -g 12 -bf 2"),
     Recipe("mpeg4_b.mp4", "-c:v mpeg4 -q:v 4 -g 20 -bf 2", codec="mpeg4", hierarchical=True),
+    Recipe("mpeg4.avi", "-c:v mpeg4 -q:v 4 -g 20", codec="mpeg4", hierarchical=True),
+    Recipe("divx3.avi", "-c:v msmpeg4 -q:v 4 -g 20", hierarchical=True),
     Recipe("mpeg4_b.avi", "-c:v mpeg4 -q:v 4 -g 20 -bf 2", codec="mpeg4"),
     Recipe("xvid_packed.avi", "-c:v libxvid -q:v 4 -g 20 -bf 2", codec="mpeg4"),
     Recipe("h264_in.avi", X264),
