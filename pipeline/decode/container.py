@@ -49,7 +49,8 @@ def open_container(file: BufferedReader) -> "InputContainer":
 
     av.logging.set_level(av.logging.ERROR)  # else errors come without libav's explanation
     doing = "no film of the formats " + ", ".join(DEMUXERS)
-    descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)  # a dup would share its place
+    # Opened anew: a duplicate would share its place with `file`.
+    descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     options = {
         "format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "fd", "fd": str(descriptor),
     }  # fmt: skip

@@ -185,7 +185,8 @@ class PacketReader:
         is_early = packet.pts is not None and packet.dts is not None and packet.pts < packet.dts
         if is_early:
             return False
-        return all(not packet.has_sidedata("new_extradata") for _ in packet.iter_sidedata())  # most packets have none
+        # Most packets have none, and `has_sidedata` takes longer to find that out.
+        return all(not packet.has_sidedata("new_extradata") for _ in packet.iter_sidedata())
 
     def shows(self, packet: "Packet[VideoStream]") -> bool:
         """Whether the packet's frame is shown at all."""

@@ -162,7 +162,7 @@ class FramePicture:
             frame = _converted(frame, "yuv444p10le", size, interpolation, scaler, colours | same)
         scaler = self.scalers.of(("rgb24", preprocessing.size))
         rgb = _converted(frame, "rgb24", size, interpolation, scaler, colours)
-        return self._full_range(np.asarray(rgb.to_ndarray(), np.uint8))
+        return self._full_range(_pixels(rgb))
 
     def _scaled_whole(self, size: tuple[int, int], preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """By Pillow, from RGB at full size: many times slower."""
@@ -181,6 +181,13 @@ class FramePicture:
         if self.frame.format.name.startswith("gray") and self.frame.color_range == _LIMITED:
             return np.rint((np.arange(256) - 16) * 255 / 219).clip(0, 255).astype(np.uint8)[pixels]
         return pixels
+
+
+def _pixels(rgb24: "VideoFrame") -> NDArray[np.uint8]:
+    """`[height, width, 3]`: a view of the frame's own memory, which it keeps alive."""
+    plane = rgb24.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(rgb24.height, plane.line_size)
+    return rows[:, : 3 * rgb24.width].reshape(rgb24.height, rgb24.width, 3)
 
 
 def fitted(aspect: Fraction, size: int) -> tuple[int, int]:
@@ -231,12 +238,18 @@ def _converted(
     frame: "VideoFrame", format_: str, size: tuple[int, int], interpolation: str, scaler: "VideoReformatter",
     colours: Mapping[str, int | None],
 ) -> "VideoFrame":  # fmt: skip
-    with libav_errors(f"cannot convert {frame.format.name} of colour matrix {int(frame.colorspace)} to {format_}"):
+    from av.error import FFmpegError
+
+    try:
         return scaler.reformat(
             frame, *size, format_, **colours,
             interpolation=_flags(interpolation),
             threads=1,  # on several it now and then writes wrong pixels
         )  # fmt: skip
+    except FFmpegError:
+        matrix = int(frame.colorspace)
+        with libav_errors(f"cannot convert {frame.format.name} of colour matrix {matrix} to {format_}"):
+            raise
 
 
 @cache

@@ -33,7 +33,7 @@ SMALL = {"siglip": Preprocessing(size=14, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0
 MARGIN_S = 3.0
 """A kill and a new child, on a busy machine."""
 TIMES_NS = [k * NS // 2 for k in range(6)]
-FLAGGED = {"h264": 0.55, "av1": 0.7, "mpeg2": 0.9, "mpeg4": 0.85}
+FLAGGED = {"h264": 0.6, "av1": 0.7, "mpeg2": 0.9, "mpeg4": 0.9}
 """Least share of visibly damaged frames called damaged, after bit flips in films of 96 x 64.
 
 The others' entropy coders read any bits as some picture: VP8, VP9, HEVC and most of MJPEG tell nothing.
@@ -406,7 +406,7 @@ def test_frames_damaged_by_flipped_bits_are_called_damaged_where_the_codec_can_t
     with Isolated("test_mutations:measure_damage", deadline_s=120, memory_mb=2048) as child:
         for name, recipe in ZOO.items():
             if recipe.codec:
-                counts = child.call(str(zoo[name]), str(tmp_path), 40)
+                counts = child.call(str(zoo[name]), str(tmp_path), 120)
                 table.setdefault(recipe.codec, Counter()).update(counts)
     say(capsys, [f"{codec:6} {c['flagged'] / c['visible']:.2f} {dict(c)}" for codec, c in table.items()])
     for codec, counts in table.items():
