@@ -186,7 +186,7 @@ class FramePicture:
 def _pixels(rgb24: "VideoFrame") -> NDArray[np.uint8]:
     """`[height, width, 3]`: a view of the frame's own memory, which it keeps alive."""
     plane = rgb24.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(rgb24.height, plane.line_size)
+    rows: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb24.height, plane.line_size)
     return rows[:, : 3 * rgb24.width].reshape(rgb24.height, rgb24.width, 3)
 
 
