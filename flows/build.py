@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +23,12 @@ from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
+from pipeline.features.hub import weights_path
 from pipeline.features.stage import Encode
 from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
-from pipeline.plan.choose import choose, ranked
+from pipeline.plan.choose import choose, rank_hash, ranked
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
 from pipeline.runtime.contract import ContractError, Stage
@@ -42,7 +43,7 @@ from schemas.base import InputError, digest
 from schemas.conversation import Conversation
 from schemas.ledger import Account, Ledger
 from schemas.plan import Quota, Stratum
-from schemas.recipe import EncoderSpec, Recipe
+from schemas.recipe import EncoderSpec, HubWeights, Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
 
@@ -137,6 +138,16 @@ class Build:
         found = {stratum: len(keys) for stratum, keys in self._candidates.items()}
         self.quotas = quotas(self.recipe.mixture, found)
 
+    def first_choice(self) -> list[Sample]:
+        """The samples that the plan asks for if none fails, in an order that mixes the sources."""
+        keys = chain.from_iterable(choose(self.quotas, self._candidates, set()).values())
+        return [self._samples[key] for key in sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key))]
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """The media folder of each source, once `ingest` is done."""
+        return self._roots
+
     def produce(self) -> None:
         """Talks about, decodes and encodes the chosen, then as many reserves as failures call for."""
         done: set[str] = set()
@@ -169,7 +180,7 @@ class Build:
         keep_frames = bool(recipe.shards.frames_for)
         stages: tuple[Stage[Any, Any], ...] = (
             Decode(recipe.decode, preprocessing, self._roots),
-            Encode(recipe.encoders, keep_frames, recipe.decode.frames_per_clip),
+            Encode(recipe.encoders, keep_frames, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once),
         )
         config = {
             "decode": recipe.decode.model_dump(mode="json"),
@@ -259,6 +270,9 @@ def weights_stamp(spec: EncoderSpec) -> list[list[str | int]]:
     """What tells one file of weights from another under the same name. Raises InputError if there is none."""
     if spec.weights == "random":
         return []
+    if HubWeights.parse(spec.weights):
+        weights_path(spec.weights)
+        return []  # the commit says all
     if not (found := stamp(Path(spec.weights))):
         raise InputError(f"weights {spec.weights!r}: no such file or folder; mend `weights`, or take `random`")
     return found
@@ -275,5 +289,5 @@ def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
 
     # A part may hold nothing but films that each meet their deadline; then there is an hour to encode.
     deadline_s = FEATURES_PART * recipe.decode.deadline_s + 3600
-    with RayRunner(recipe.runtime.workers, deadline_s) as runner:
+    with RayRunner(recipe.runtime.workers, deadline_s, recipe.runtime.gpu_workers) as runner:
         yield Build(recipe, runner, display)

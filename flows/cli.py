@@ -83,20 +83,51 @@ def plan(
     workers: WorkersOption = None,
     runner: RunnerOption = None,
     workspace: WorkspaceOption = None,
+    rates: Annotated[
+        Path | None, typer.Option(help="What `mixture calibrate` wrote: tells hours and money too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest the candidates and print the exact quotas; exit 1 if they cannot be met."""
+    """Ingest the candidates; print the exact quotas, and what building them takes. Exit 1 if they cannot be met."""
     from flows.build import opened_build
-    from flows.tables import print_quotas
+    from flows.calibrate import clips_in, read_rates
+    from flows.tables import print_plan
+    from pipeline.plan.capacity import capacity
 
     found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
     with _explained(), opened_build(found, _display(quiet=as_json)) as build:
+        given = read_rates(rates) if rates else None
         try:
             build.ingest()
             build.plan()
         finally:
             build.record_rejections()
-    print_quotas(build.quotas, as_json)
+        needed = capacity(build.first_choice(), found, lambda medium: clips_in(medium, found.decode), given)
+    print_plan(build.quotas, needed, as_json)
+
+
+@app.command()
+def calibrate(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="File to write, for `mixture plan --rates`.")] = Path("rates.json"),
+    workers: WorkersOption = None,
+    runner: RunnerOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Measure how fast this machine decodes and encodes the recipe's own media."""
+    from flows.build import opened_build
+    from flows.calibrate import calibrate as measure
+
+    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
+    with _explained(), opened_build(found, _display()) as build:
+        try:
+            build.ingest()
+            build.plan()
+        finally:
+            build.record_rejections()
+        rates = measure(found, build.first_choice(), build.roots)
+    out.write_text(rates.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"wrote {out}; put your prices into it, then: mixture plan {recipe} --rates {out}")
 
 
 @app.command()

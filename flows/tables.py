@@ -15,6 +15,7 @@ from flows.learning import find_scores, find_training
 from pipeline.audit.audit import AuditReport
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
+from schemas.capacity import Capacity
 from schemas.ledger import LEDGER, Ledger
 from schemas.plan import Quota
 from schemas.recipe import Recipe, SourceSpec
@@ -68,14 +69,35 @@ def print_source_kinds() -> None:
     _table("Sources a recipe can name", ["kind", "what it is"], rows)
 
 
-def print_quotas(quotas: Sequence[Quota], as_json: bool) -> None:
-    """The exact quota of every stratum, and the reserves behind it."""
+def print_plan(quotas: Sequence[Quota], needed: Capacity, as_json: bool) -> None:
+    """The exact quota of every stratum, the reserves behind it, and what building the mixture takes."""
     rows = [(q.stratum.label, q.samples, q.candidates, q.candidates - q.samples) for q in quotas]
     if as_json:
         names = ("stratum", "quota", "candidates", "reserves")
-        _json([dict(zip(names, row, strict=True)) for row in rows])
+        quotas_json = [dict(zip(names, row, strict=True)) for row in rows]
+        _json({"quotas": quotas_json, "capacity": needed.model_dump(mode="json")})
     else:
         _table("Plan", ["stratum", "#quota", "#candidates", "#reserves"], rows)
+        _table("What it takes", ["what", "#amount"], _capacity_rows(needed))
+
+
+def _capacity_rows(needed: Capacity) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("clips of films", needed.clips),
+        ("images", needed.images),
+        ("hours of film", f"{needed.film_s / 3600:,.2f}"),
+    ]
+    rows += [(f"features of {name}", _gigabytes(size)) for name, size in needed.feature_bytes.items()]
+    rows += [("frames in the shards", _gigabytes(needed.frame_bytes))]
+    if needed.decode_core_h is None or needed.encode_device_h is None:
+        return [*rows, ("hours and money", "unknown: mixture calibrate, then --rates")]
+    rows += [("core hours of decoding", f"{needed.decode_core_h:,.2f}")]
+    rows += [(f"device hours of {name}", f"{hours:,.2f}") for name, hours in needed.encode_device_h.items()]
+    return [*rows, ("cost", f"{needed.cost:,.2f}"), ("cost a month, to keep it", f"{needed.cost_a_month:,.2f}")]
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.3f} GB"
 
 
 def print_audit(report: AuditReport, as_json: bool) -> None:

@@ -41,6 +41,8 @@ class EncoderProvenance(Record):
     """Where the weights come from. Random ones read `RANDOM seed=...`, so nobody takes them for real."""
     weights_sha256: Sha256
     preprocessing_sha256: Sha256
+    precision: str = "float32"
+    """What the encoder computed in; its tokens are stored in float16."""
     layer: int
     """Index of the hidden state taken, counted as transformers does (-1 last, -2 one before)."""
     grid: tuple[int, int, int]

@@ -4,11 +4,12 @@ Every field has a unit or meaning, a range and a word on what raising it does; `
 prints them as comments. `runtime` is left out of every fingerprint: it changes speed only.
 """
 
+import re
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.media import DecodeSpec, Preprocessing
@@ -131,6 +132,39 @@ IMAGE_SIZES = {
 """Side in pixels of what each encoder sees; known here so that `mixture validate` can tell."""
 
 
+TOKENS = {
+    ("siglip", "full"): (27, 1152),
+    ("siglip", "tiny"): (4, 64),
+    ("internvideo2", "full"): (16, 1408),
+    ("internvideo2", "tiny"): (4, 64),
+}
+"""Tokens along a side of the grid, and channels of each; known here so that `mixture plan` can tell."""
+
+INTERNVIDEO2_FRAMES = 4
+"""It always gives the tokens of so many frames."""
+
+
+class HubWeights(NamedTuple):
+    """A reference to weights on the Hugging Face hub: `hf:OWNER/NAME@COMMIT` or `hf:OWNER/NAME@COMMIT:FILE`."""
+
+    repo: str
+    revision: str
+    file: str
+
+    @classmethod
+    def parse(cls, weights: str) -> "HubWeights | None":
+        """None for what is no such reference. Raises ValueError for one that names no commit."""
+        if not weights.startswith("hf:"):
+            return None
+        found = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)@([0-9a-f]{40})(?::([\w./-]+))?", weights)
+        if not found:
+            raise ValueError(
+                f"weights {weights!r}: expected hf:OWNER/NAME@COMMIT or hf:OWNER/NAME@COMMIT:FILE, COMMIT being "
+                "all 40 digits: a branch or tag may come to mean other weights"
+            )
+        return cls(found[1], found[2], found[3] or "")
+
+
 class EncoderSpec(Record):
     """One vision encoder and its weights."""
 
@@ -141,13 +175,24 @@ class EncoderSpec(Record):
         default="full", description="`full` is SO400M or 1B; `tiny` is for tests and the demo."
     )
     weights: str = Field(
-        description="`random`, a local folder or safetensors/.pt file. Random weights are labelled everywhere."
+        description="`random`, a local folder or safetensors/.pt file, or hf:OWNER/NAME@COMMIT[:FILE]. Random "
+        "weights are labelled everywhere."
     )
     seed: int = Field(default=0, ge=0, description="Of random weights; unused otherwise.")
     layer: int = Field(
         default=-2, ge=-40, le=-1, description="Hidden state taken: -1 is the last block, Apollo takes -2."
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="What the encoder computes in. `bfloat16` is much faster on a GPU, and slower on most CPUs.",
+    )
     preprocessing: Preprocessing = Field(description="From a decoded frame to the encoder's input.")
+
+    @field_validator("weights")
+    @classmethod
+    def _check_weights(cls, weights: str) -> str:
+        HubWeights.parse(weights)
+        return weights
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -159,11 +204,18 @@ class EncoderSpec(Record):
             )
         return self
 
+    def feature_shape(self, frames: int) -> tuple[int, int, int, int]:
+        """`[time, height, width, channels]` of the features of a clip of `frames` frames."""
+        side, channels = TOKENS[self.architecture, self.size]
+        return (frames if self.architecture == "siglip" else INTERNVIDEO2_FRAMES, side, side, channels)
+
     @property
     def labelled_weights(self) -> str:
         """The words provenance shows: random weights say so."""
         if self.weights == "random":
             return f"RANDOM seed={self.seed}"
+        if HubWeights.parse(self.weights):
+            return self.weights
         # The name alone: a mixture must not depend on the folder its weights lay in; their digest says the rest.
         return PurePath(self.weights).name
 
@@ -195,6 +247,14 @@ class RuntimeSpec(Record):
         default="ray", description="`local` runs in this process, in order; `ray` on actors."
     )
     workers: int = Field(default=2, ge=1, le=4096, description="Actors a stage.")
+    gpu_workers: int = Field(
+        default=0, ge=0, le=4096,
+        description="Actors of a stage that uses GPUs, which they share; 0 is one a GPU. Without a GPU: `workers`.",
+    )  # fmt: skip
+    clips_at_once: int = Field(
+        default=32, ge=1, le=4096,
+        description="Clips a GPU encodes together; halved where its memory does not suffice. A CPU takes one.",
+    )  # fmt: skip
 
 
 class LlmSpec(Record):

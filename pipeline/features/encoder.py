@@ -1,5 +1,7 @@
 """`VisionEncoder`: one face for both architectures, from uint8 frames to a grid of tokens."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -42,20 +44,23 @@ class VisionEncoder(nn.Module):
         Raises:
             ValueError: the frames have another shape or dtype.
         """
-        size = self.tower.image_size
-        fits = frames.ndim == 5 and frames.shape[1] > 0 and frames.shape[2:] == (size, size, 3)
-        if not fits or frames.dtype != torch.uint8:
-            raise ValueError(
-                f"{self.provenance.name}: expected [clips, T, {size}, {size}, 3] uint8, "
-                f"got {list(frames.shape)} {frames.dtype}"
-            )
+        self.check(frames.shape, str(frames.dtype).removeprefix("torch."))
         pixels = frames.to(self.mean.device).permute(0, 1, 4, 2, 3).float()
         tokens: Tensor = self.tower((pixels / 255 - self.mean) / self.std)
         return tokens.float()
 
+    def check(self, shape: Sequence[int], dtype: str) -> None:
+        """Raises ValueError unless pixels of this shape and dtype are `[clips, T, S, S, 3] uint8`."""
+        size = self.tower.image_size
+        fits = len(shape) == 5 and shape[1] > 0 and tuple(shape[2:]) == (size, size, 3)
+        if not fits or dtype != "uint8":
+            raise ValueError(
+                f"{self.provenance.name}: expected [clips, T, {size}, {size}, 3] uint8, got {list(shape)} {dtype}"
+            )
+
 
 def build_encoder(name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FRAMES) -> VisionEncoder:
-    """The encoder of a recipe, in float32 on the CPU, in evaluation mode.
+    """The encoder of a recipe, in float32 on the CPU, in evaluation mode; `Engine` runs it in its precision.
 
     Args:
         name: Its feature column.
@@ -72,6 +77,7 @@ def build_encoder(name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FR
         weights=spec.labelled_weights,
         weights_sha256=state_sha256(tower.model),
         preprocessing_sha256=spec.preprocessing.sha256(),
+        precision=spec.precision,
         layer=spec.layer,
         grid=tower.grid(frames_per_clip),
         width=tower.width,

@@ -9,13 +9,13 @@ patches by time, height, width), C channels.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.features.hub import weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint
 from schemas.recipe import EncoderSpec
@@ -225,7 +225,7 @@ def frame_indices(frames: int, wanted: int) -> list[int]:
 def build_internvideo2(spec: EncoderSpec) -> InternVideo2Tower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
-    `spec.weights` is `random`, or a file with the trunk's parameters: bare, or under `vision_encoder.`
+    `spec.weights` is `random`, or names a file with the trunk's parameters: bare, or under `vision_encoder.`
     beside the other parts of a stage-2 checkpoint. Raises ValueError when they do not fit.
     """
     config = CONFIGS[spec.size]
@@ -235,7 +235,7 @@ def build_internvideo2(spec: EncoderSpec) -> InternVideo2Tower:
     if spec.weights == "random":
         fill_at_random(model.to_empty(device="cpu"), spec.seed)
     else:
-        load_strictly(model, trunk_of(read_checkpoint(Path(spec.weights))), spec.weights)
+        load_strictly(model, trunk_of(read_checkpoint(weights_path(spec.weights))), spec.weights)
     name = "internvideo2-1b-patch14-224" if spec.size == "full" else "internvideo2-tiny"
     return InternVideo2Tower(model.eval(), name, spec.layer)
 

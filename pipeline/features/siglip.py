@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.features.hub import weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, listed
 from schemas.base import InputError
@@ -66,12 +67,12 @@ class SiglipTower(Tower):
 def build_siglip(spec: EncoderSpec) -> SiglipTower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
-    `spec.weights` is `random`, or a local folder with `config.json` and safetensors, of the vision
+    `spec.weights` is `random`, or names a folder with `config.json` and safetensors, of the vision
     tower alone or of a whole SigLIP. Raises ValueError when they do not fit.
     """
     check_spec(spec, GEOMETRY[spec.size]["num_hidden_layers"], GEOMETRY[spec.size]["image_size"])
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-        model = _random(spec) if spec.weights == "random" else _from_folder(Path(spec.weights), spec.size)
+        model = _random(spec) if spec.weights == "random" else _from_folder(weights_path(spec.weights), spec.size)
     return SiglipTower(model.eval(), spec.size, spec.layer)
 
 

@@ -12,34 +12,44 @@ from schemas.recipe import EncoderSpec
 from schemas.rejection import Reason, Rejection
 
 if TYPE_CHECKING:
-    from pipeline.features.encoder import VisionEncoder
+    from pipeline.features.engine import Engine
 
-CLIPS_AT_ONCE = 25
-"""Clips that go through an encoder together (Apollo, `encode_batch_size`)."""
+
+def device_name() -> str:
+    """What `Encode` would run on here, in words."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core"
 
 
 class Encode(Stage[Frames, Features]):
     """Encodes each sample with every encoder of the recipe.
 
-    A sample goes through alone, and on the CPU in one thread and float32: its features do not depend
-    on its neighbours, the batch size or the number of workers, to the last bit (on one kind of
+    The samples of a batch share the encoders' batches (`Engine`). On the CPU, in one thread, features do not
+    depend on a sample's neighbours, the batch size or the number of workers, to the last bit (on one kind of
     processor). On a GPU, which is taken where PyTorch sees one, that is not promised.
     """
 
-    name, version = "features", 1
+    name, version = "features", 2
     wants_gpu = True
 
     def __init__(
-        self, encoders: Mapping[str, EncoderSpec], keep_frames: bool = False, frames_per_clip: int = 4
+        self,
+        encoders: Mapping[str, EncoderSpec],
+        keep_frames: bool = False,
+        frames_per_clip: int = 4,
+        clips_at_once: int = 32,
     ) -> None:
         """Takes `Recipe.encoders`; `keep_frames` passes the pixels on, beside the features.
 
         `frames_per_clip` is `DecodeSpec.frames_per_clip`: provenance states the grid of a film's clip.
+        `clips_at_once` is `RuntimeSpec.clips_at_once`.
         """
         self._specs = dict(encoders)
         self._keep_frames = keep_frames
         self._frames_per_clip = frames_per_clip
-        self._encoders: dict[str, VisionEncoder] = {}
+        self._clips_at_once = clips_at_once
+        self._engines: dict[str, Engine] = {}
         self._threads_before = 0
 
     def setup(self) -> None:
@@ -50,47 +60,54 @@ class Encode(Stage[Frames, Features]):
         import torch
 
         from pipeline.features.encoder import build_encoder
+        from pipeline.features.engine import Engine
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(1)  # sums split over threads would round differently
         for name, spec in self._specs.items():
-            self._encoders[name] = build_encoder(name, spec, self._frames_per_clip).to(device)
+            encoder = build_encoder(name, spec, self._frames_per_clip)
+            self._engines[name] = Engine(encoder, device, self._clips_at_once)
 
     def process(self, batch: Sequence[Frames]) -> list[Features | Rejection]:
         """One `Features` a sample, or a rejection when an encoder's output is not finite in float16.
 
         Raises ValueError when the pixels of an encoder are absent or not of its size.
         """
-        return [self._encode(frames) for frames in batch]
+        for frames in batch:
+            if absent := self._engines.keys() - frames.pixels.keys():
+                raise ValueError(
+                    f"{frames.key}: no pixels for encoder {sorted(absent)}, only for {sorted(frames.pixels)}"
+                )
+        tokens = {
+            name: engine.encode([frames.pixels[name] for frames in batch]) for name, engine in self._engines.items()
+        }
+        return [
+            self._outcome(frames, {name: each[i] for name, each in tokens.items()})
+            for i, frames in enumerate(batch)
+        ]
 
     def close(self) -> None:
         """Drops the encoders and gives PyTorch its threads back."""
-        self._encoders.clear()
+        self._engines.clear()
         if self._threads_before:
             import torch
 
             torch.set_num_threads(self._threads_before)
             self._threads_before = 0
 
-    def _encode(self, frames: Frames) -> Features | Rejection:
-        if absent := self._encoders.keys() - frames.pixels.keys():
-            raise ValueError(
-                f"{frames.key}: no pixels for encoder {sorted(absent)}, only for {sorted(frames.pixels)}"
-            )
-        arrays = {}
-        for name, encoder in self._encoders.items():
-            arrays[name] = _tokens(encoder, frames.pixels[name])
-            if not np.isfinite(arrays[name]).all():
-                return self._reject(frames.key, name, arrays[name])
+    def _outcome(self, frames: Frames, arrays: Mapping[str, NDArray[np.float16]]) -> Features | Rejection:
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                return self._reject(frames.key, name, array)
         meta = FeaturesMeta(
             key=frames.key,
             clips=frames.meta.clips,
             dropped_clips=frames.meta.dropped_clips,
             salvaged=frames.meta.salvaged,
-            encoders=tuple(encoder.provenance for encoder in self._encoders.values()),
+            encoders=tuple(engine.provenance for engine in self._engines.values()),
         )
-        return Features(meta, arrays, {name: self._kept(frames.pixels[name]) for name in self._encoders})
+        return Features(meta, arrays, {name: self._kept(frames.pixels[name]) for name in self._engines})
 
     def _kept(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # an empty array of its own: a view would keep the pixels in memory
@@ -103,17 +120,3 @@ class Encode(Stage[Frames, Features]):
             "look at the frames, or, if many samples are refused, at the encoder's weights"
         )
         return Rejection(key=key, stage=self.name, reason=Reason.NON_FINITE_FEATURES, detail=detail)
-
-
-def _tokens(encoder: "VisionEncoder", pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """`[clips, T, S, S, 3] uint8` to `[clips, t, h, w, D] float16`; no clips run nothing."""
-    import torch
-
-    if not len(pixels):
-        return np.empty((0, *encoder.provenance.grid, encoder.provenance.width), np.float16)
-    with torch.inference_mode():
-        chunks = [
-            encoder(torch.tensor(pixels[start : start + CLIPS_AT_ONCE])).half().cpu().numpy()
-            for start in range(0, len(pixels), CLIPS_AT_ONCE)
-        ]
-    return np.concatenate(chunks)

@@ -4,17 +4,19 @@
 
 Outcomes equal the local runner's, because a stage's answer depends on its batch alone. A dead or
 hung actor is replaced and its batch redone once from the start; if that ends a worker again, the
-batch's records are tried one by one, and the one that kills its worker each time is poison: a
+batch's records go through the pools one by one, and the one that kills its worker each time is poison: a
 Rejection. An actor that counts as dead may write on for a while, to a file of its own attempt only.
 """
 
 import logging
 import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ray.exceptions import (
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job, set_up
-from pipeline.runtime.rows import write_rows
+from pipeline.runtime.rows import read_row, write_rows
 from schemas.rejection import Reason, Rejection
 
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
@@ -38,6 +40,9 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 
 TRIES = 2
 """Times a batch, and then each record of it alone, may end its worker."""
+
+STORE_SHARE = 0.5
+"""Of the object store, what batches that wait between stages may fill: the rest holds those in work."""
 
 SETUP_DEADLINE_S = 900.0
 """Loading a 1B encoder from a network disk takes minutes; an impossible resource request waits for ever."""
@@ -54,13 +59,13 @@ class _Worker:
     def ping(self) -> None:
         """Answers once `setup` is over."""
 
-    def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[bool, list[Keyed]]:
-        """(True, outcomes), or (True, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
+    def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[int, list[Keyed]]:
+        """(bytes, outcomes), or (0, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
         outcomes = run_chain(self._stages, batch)
         if attempt is None:
-            return True, outcomes
+            return _size_bytes(outcomes), outcomes
         write_rows(Path(attempt), outcomes)
-        return True, []
+        return 0, []
 
     def close(self) -> None:
         """Closes the stages."""
@@ -68,13 +73,39 @@ class _Worker:
 
 
 @dataclass
-class _Task:
-    """A job on its way through the pools."""
+class _Split:
+    """A job whose records go through the pools one by one, because together they ended their workers."""
 
     job: Job
+    outcomes: dict[str, Path | Rejection] = field(default_factory=dict)
+
+    def add(self, outcome: Path | Rejection) -> Iterator[Done]:
+        """The job, done, with the last of its records' outcomes: a file of one row, or a rejection."""
+        row = outcome if isinstance(outcome, Rejection) else read_row(outcome, 0)
+        self.outcomes[row.key] = outcome
+        if len(self.outcomes) < len(self.job.batch):
+            return
+        found = [self.outcomes[record.key] for record in self.job.batch]
+        attempt = attempt_path(self.job.path)
+        write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
+        for path in found:
+            if isinstance(path, Path):
+                path.unlink()
+        yield Done(self.job, attempt)
+
+
+@dataclass
+class _Task:
+    """Records on their way through the pools: a job's, or one of them."""
+
+    job: Job
+    batch: tuple[Keyed, ...]
     payload: Any
     """The batch, or a reference to the outcomes of the stage before."""
+    part_of: _Split | None = None
     tries: int = 0
+    size_bytes: int = 0
+    """What the payload takes of the object store."""
 
 
 @dataclass
@@ -94,9 +125,17 @@ class _Pool:
     """The actors of one stage."""
 
     stages: tuple[Stage[Any, Any], ...]
+    workers: int
     options: dict[str, float]
+    largest_bytes: int = 0
+    """The largest batch that came out so far."""
     idle: list[Any] = field(default_factory=list)
     queue: deque[_Task] = field(default_factory=deque)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Held by the batches in the queue."""
+        return sum(task.size_bytes for task in self.queue)
 
     def spawn(self) -> Any:
         """A new actor; its setup runs while others work."""
@@ -108,8 +147,10 @@ class _Pool:
 class RayRunner:
     """Runs jobs on actors. Use as a context manager: it starts Ray, or joins `RAY_ADDRESS`, and leaves it."""
 
-    def __init__(self, workers: int, call_deadline_s: float = 3600.0) -> None:
+    def __init__(self, workers: int, call_deadline_s: float = 3600.0, gpu_workers: int = 0) -> None:
+        """Takes `RuntimeSpec.workers` and `gpu_workers`; a call that takes longer than its deadline has hung."""
         self._workers = workers
+        self._gpu_workers = gpu_workers
         self._call_deadline_s = call_deadline_s
         self._started = False
 
@@ -126,7 +167,8 @@ class RayRunner:
         if not todo:
             return
         self._start(len(stages))
-        run = _Run(stages, min(self._workers, len(todo)), self._call_deadline_s)
+        widths = [min(_width(stage, self._workers, self._gpu_workers), len(todo)) for stage in stages]
+        run = _Run(stages, widths, self._call_deadline_s)
         try:
             yield from run.drive(todo)
         finally:
@@ -141,7 +183,9 @@ class RayRunner:
         if address == "local":
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             # Logical CPUs: every stage has its own actors, and the operating system shares the cores.
-            here: dict[str, Any] = {"num_cpus": max(self._workers * (stages + 1), os.cpu_count() or 1)}
+            here: dict[str, Any] = {
+                "num_cpus": max(self._workers * (stages + 1) + self._gpu_workers, os.cpu_count() or 1)
+            }
             here |= {"include_dashboard": False, "object_store_memory": 512 * 2**20}
         else:
             here = {}
@@ -152,22 +196,22 @@ class RayRunner:
 class _Run:
     """One pass over the pools."""
 
-    def __init__(self, stages: Sequence[Stage[Any, Any]], workers: int, call_deadline_s: float) -> None:
+    def __init__(self, stages: Sequence[Stage[Any, Any]], widths: Sequence[int], call_deadline_s: float) -> None:
         self._stages = tuple(stages)
         self._deadline_s = call_deadline_s
-        self._pools = [_Pool((stage,), _options(stage, workers)) for stage in stages]
+        self._pools = [_Pool((s,), width, _options(s, width)) for s, width in zip(stages, widths, strict=True)]
         self._calls: dict[Any, _Call] = {}
         for pool in self._pools:
-            pool.idle = [pool.spawn() for _ in range(workers)]
+            pool.idle = [pool.spawn() for _ in range(pool.workers)]
         _check_setup([actor for pool in self._pools for actor in pool.idle])
-        self._bound = 2 * workers
-        """Batches that may wait between two stages: back-pressure on the one before."""
+        store: Any = ray.cluster_resources
+        self._bound_bytes = STORE_SHARE * store()["object_store_memory"] / len(self._pools)
 
     def drive(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        waiting = deque(_Task(job, job.batch) for job in jobs)
+        waiting = deque(_Task(job, job.batch, job.batch) for job in jobs)
         left = len(jobs)
         while left:
-            while waiting and len(self._pools[0].queue) < self._bound:
+            while waiting and len(self._pools[0].queue) < 2 * self._pools[0].workers:
                 self._pools[0].queue.append(waiting.popleft())
             self._dispatch()
             for done in self._collect():
@@ -184,7 +228,7 @@ class _Run:
     def _dispatch(self) -> None:
         for stage in reversed(range(len(self._pools))):  # the last stage first: it frees memory
             pool, last = self._pools[stage], stage == len(self._pools) - 1
-            while pool.idle and pool.queue and (last or len(self._pools[stage + 1].queue) < self._bound):
+            while pool.idle and pool.queue and (last or self._has_room(stage + 1)):
                 task, actor = pool.queue.popleft(), pool.idle.pop()
                 attempt = attempt_path(task.job.path) if last else None
                 status, payload = actor.process.options(num_returns=2).remote(
@@ -193,36 +237,48 @@ class _Run:
                 deadline = time.monotonic() + self._deadline_s
                 self._calls[status] = _Call(task, stage, actor, payload, attempt, deadline)
 
+    def _has_room(self, stage: int) -> bool:
+        """Back-pressure: whether one more batch may be made for `stage`, with those that are being made."""
+        pool, before = self._pools[stage], self._pools[stage - 1]
+        coming = sum(call.stage == stage - 1 for call in self._calls.values())
+        if len(pool.queue) + coming >= 2 * pool.workers + before.workers:
+            return False
+        expected_bytes = pool.waiting_bytes + (coming + 1) * before.largest_bytes
+        return expected_bytes <= self._bound_bytes or not (pool.queue or coming)
+
     def _collect(self) -> Iterator[Done]:
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=1.0)
         now = time.monotonic()
         late = [status for status, call in self._calls.items() if call.deadline < now and status not in ready]
         for status in [*ready, *late]:
             call = self._calls.pop(status)
-            if self._ended_well(status):
+            size_bytes = self._result(status)
+            if size_bytes is not None:
                 self._pools[call.stage].idle.append(call.actor)
-                yield from self._forward(call)
+                yield from self._forward(call, size_bytes)
             else:
                 yield from self._redo(call)
 
-    def _ended_well(self, status: Any) -> bool:
-        """False where a worker was lost or hung; raises what a stage raised."""
+    def _result(self, status: Any) -> int | None:
+        """Bytes of a call's outcomes; None where a worker was lost or hung; raises what a stage raised."""
         try:
-            ray.get(status, timeout=0)
+            return int(ray.get(status, timeout=0))
         except (*LOST, GetTimeoutError):
-            return False
+            return None
         except RayTaskError as error:
             # The input of a call can be lost too, and then arrives as the cause of its error.
             if isinstance(error.cause, LOST):
-                return False
+                return None
             raise
-        return True
 
-    def _forward(self, call: _Call) -> Iterator[Done]:
+    def _forward(self, call: _Call, size_bytes: int) -> Iterator[Done]:
         if call.attempt is not None:
-            yield Done(call.task.job, call.attempt)
+            split = call.task.part_of
+            yield from split.add(call.attempt) if split else (Done(call.task.job, call.attempt),)
             return
-        call.task.payload = call.payload
+        pool = self._pools[call.stage]
+        pool.largest_bytes = max(pool.largest_bytes, size_bytes)
+        call.task.payload, call.task.size_bytes = call.payload, size_bytes
         self._pools[call.stage + 1].queue.append(call.task)
 
     def _redo(self, call: _Call) -> Iterator[Done]:
@@ -232,26 +288,16 @@ class _Run:
         _check_setup(pool.idle[-1:])
         task.tries += 1
         if task.tries < TRIES:
-            task.payload = task.job.batch
-            self._pools[0].queue.appendleft(task)
+            again = [replace(task, payload=task.batch, size_bytes=0)]
+        elif task.part_of is None:
+            split = _Split(task.job)
+            again = [_Task(task.job, (record,), (record,), part_of=split) for record in task.batch]
+        else:
+            yield from task.part_of.add(self._poison(task.batch[0]))
             return
-        attempt = attempt_path(task.job.path)
-        write_rows(attempt, [self._alone(record) for record in task.job.batch])
-        yield Done(task.job, attempt)
+        self._pools[0].queue.extendleft(reversed(again))
 
-    def _alone(self, record: Keyed) -> Keyed:
-        """The outcome of one record by a fresh worker of its own, or its rejection as poison."""
-        pool = _Pool(self._stages, _options(self._stages[-1], 1))
-        for _ in range(TRIES):
-            actor = pool.spawn()
-            _check_setup([actor])
-            try:
-                _, outcomes = ray.get(actor.process.remote([record], None), timeout=self._deadline_s)
-            except (*LOST, GetTimeoutError):
-                continue
-            finally:
-                ray.kill(actor)
-            return outcomes[0]  # type: ignore[no-any-return]
+    def _poison(self, record: Keyed) -> Rejection:
         chain = " -> ".join(stage.name for stage in self._stages)
         return Rejection(
             key=record.key,
@@ -274,7 +320,25 @@ def _check_setup(actors: Sequence[Any]) -> None:
         raise RuntimeError(f"a worker could not be set up: {error}") from error
 
 
-def _options(stage: Stage[Any, Any], workers: int) -> dict[str, float]:
+def _size_bytes(outcomes: Sequence[Keyed]) -> int:
+    """As Ray stores them: arrays beside the pickle, which are not copied here."""
+    beside: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(outcomes, protocol=5, buffer_callback=beside.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in beside)
+
+
+def _gpus(stage: Stage[Any, Any]) -> float:
     resources: Any = ray.cluster_resources
-    gpus = resources().get("GPU", 0.0) if stage.wants_gpu else 0.0
-    return {"num_cpus": 1, "num_gpus": min(1.0, gpus / workers)} if gpus else {"num_cpus": 1}
+    return float(resources().get("GPU", 0)) if stage.wants_gpu else 0.0
+
+
+def _width(stage: Stage[Any, Any], workers: int, gpu_workers: int) -> int:
+    """Actors of a stage."""
+    gpus = _gpus(stage)
+    return gpu_workers or max(1, int(gpus)) if gpus else workers
+
+
+def _options(stage: Stage[Any, Any], workers: int) -> dict[str, float]:
+    """What Ray reserves for an actor. A GPU's share is one over a whole number: no actor may span two."""
+    gpus = _gpus(stage)
+    return {"num_cpus": 1, "num_gpus": 1 / max(1, ceil(workers / gpus))} if gpus else {"num_cpus": 1}

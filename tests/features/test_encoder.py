@@ -5,7 +5,9 @@ import torch
 from encoder_specs import ARCHITECTURES, NORMALISATION, SIZES, pixels, spec
 
 from pipeline.features.encoder import VisionEncoder, build_encoder
-from pipeline.features.internvideo2 import frame_indices
+from pipeline.features.internvideo2 import InternVideo2Config, frame_indices
+from pipeline.features.siglip import GEOMETRY
+from schemas.recipe import TOKENS
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -24,6 +26,13 @@ def test_the_grid_has_a_time_step_a_frame_or_four_a_clip(architecture, frames):
     tokens = encode(encoder_of(architecture), pixels(architecture, 3, frames))
     assert tokens.shape == (3, frames if architecture == "siglip" else 4, 4, 4, 64)
     assert tokens.dtype == torch.float32
+    assert tuple(tokens.shape[1:]) == spec(architecture).feature_shape(frames)
+
+
+def test_the_recipe_knows_the_full_sizes_grid(architecture):
+    full = {"siglip": GEOMETRY["full"], "internvideo2": vars(InternVideo2Config())}[architecture]
+    side = full.get("image_size", full.get("img_size")) // full["patch_size"]
+    assert TOKENS[architecture, "full"] == (side, full.get("hidden_size", full.get("embed_dim")))
 
 
 def test_provenance_states_the_grid_of_a_films_clip(architecture):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 
 import pytest
 import webdataset
@@ -42,6 +43,17 @@ def test_every_input_is_accounted_for_from_ingest_to_shards(built):
 def test_the_audit_finds_nothing_wrong(built):
     report = audit(built / "out")
     assert report.ok, report.findings
+
+
+def test_the_plan_told_the_bytes_of_the_columns(built):
+    planned = json.loads(mixture("plan", built / "recipe.yaml", "--json").stdout)["capacity"]
+    members = []
+    for path in (built / "out" / "shards").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            members += tar.getmembers()
+    for name, told in planned["feature_bytes"].items():
+        assert told == sum(m.size for m in members if m.name.endswith(f".{name}.npy"))
+    assert planned["frame_bytes"] == sum(m.size for m in members if m.name.endswith(".frames.npy"))
 
 
 def test_the_tars_open_with_plain_webdataset(built):

@@ -48,14 +48,47 @@ def test_a_quota_that_cannot_be_met_is_exit_code_1_and_names_the_source(tmp_path
 
 def test_a_plan_is_printed_for_people_and_for_programs(tmp_path):
     path = write_recipe(tmp_path, mini_recipe(tmp_path))
-    quotas = {row["stratum"]: row["quota"] for row in json.loads(mixture("plan", path, "--json").stdout)}
+    planned = json.loads(mixture("plan", path, "--json").stdout)
+    quotas = {row["stratum"]: row["quota"] for row in planned["quotas"]}
     assert quotas == {
         "train/text/own": 4,
         "train/image/own": 12,
         "train/video/shapes": 24,
         "heldout/video/shapes": 4,
     }
-    assert "train/text/own" in mixture("plan", path).stdout
+    shown = mixture("plan", path).stdout
+    assert "train/text/own" in shown
+    assert f"features of siglip {planned['capacity']['feature_bytes']['siglip'] / 1e9:.3f} GB" in " ".join(
+        shown.split()
+    )
+    assert "unknown: mixture calibrate" in shown
+
+
+def test_measured_rates_tell_hours_and_money(tmp_path):
+    path, rates = write_recipe(tmp_path, mini_recipe(tmp_path)), tmp_path / "rates.json"
+    done = mixture("calibrate", path, "--out", rates)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(rates.read_text())
+    assert all(seconds > 0 for seconds in measured["decode_core_s"].values())
+    assert {name: min(unit.values()) > 0 for name, unit in measured["encode_device_s"].items()} == {
+        "siglip": True,
+        "internvideo2": True,
+    }
+    measured["prices"]["core_hour"] = 3600.0
+    rates.write_text(json.dumps(measured))
+    needed = json.loads(mixture("plan", path, "--rates", rates, "--json").stdout)["capacity"]
+    clip, image = (measured["decode_core_s"][unit] for unit in ("clip", "image"))
+    assert needed["cost"] == pytest.approx(needed["clips"] * clip + needed["images"] * image)
+    assert "core hours of decoding" in mixture("plan", path, "--rates", rates).stdout
+
+
+def test_rates_that_cannot_be_read_are_bad_input(tmp_path):
+    path = write_recipe(tmp_path, mini_recipe(tmp_path))
+    (tmp_path / "rates.json").write_text('{"machine": 3}')
+    for name in ("rates.json", "absent.json"):
+        done = mixture("plan", path, "--rates", tmp_path / name)
+        assert done.returncode == 2
+        assert "make them with `mixture calibrate`" in done.stderr
 
 
 def test_init_writes_a_recipe_that_validates_and_never_overwrites(tmp_path):

@@ -88,3 +88,34 @@ class Raises(Upper):
 
     def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
         raise ZeroDivisionError("a bug")
+
+
+class OnGpu(Echo):
+    """As `Echo`, on a GPU if there is one; it notes which."""
+
+    name, wants_gpu = "on_gpu", True
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        with (Path(self.folder) / "gpus").open("a") as log:
+            log.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+        return list(super().process(batch))
+
+
+class Swells(Upper):
+    """Makes a large record of each: a megabyte of text."""
+
+    name = "swells"
+
+    def _one(self, sample: Sample) -> Sample | Rejection:
+        captions = tuple(Caption(text=f"{number} {'x' * 19_900}") for number in range(52))
+        return sample.model_copy(update={"annotations": captions})
+
+
+class Slow(Upper):
+    """Takes its time, and lets go of what was large."""
+
+    name = "slow"
+
+    def _one(self, sample: Sample) -> Sample | Rejection:
+        time.sleep(0.05)
+        return sample.model_copy(update={"annotations": (Caption(text="small"),)})

@@ -1,0 +1,113 @@
+"""`mixture calibrate`: how fast this machine decodes and encodes, measured on the recipe's own media."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.decode.grid import plan_clips
+from pipeline.decode.stage import Decode
+from pipeline.features.stage import Encode, device_name
+from schemas.arrays import Frames
+from schemas.base import InputError
+from schemas.capacity import Rates, UnitSeconds
+from schemas.media import DecodeSpec
+from schemas.recipe import Recipe
+from schemas.sample import MediaRef, Modality, Sample
+
+SAMPLES = 24
+"""Films, and image samples, that are measured: enough that one odd film does not decide."""
+
+
+def clips_in(medium: MediaRef, spec: DecodeSpec) -> int:
+    """Clips of a film's span. For `released_compat`, which goes by frames, those that the same fps gives."""
+    end_ns = medium.exclusive_end_ns or medium.duration_ns
+    if end_ns <= medium.start_ns:
+        return 0
+    by_time = spec.model_copy(update={"sampling": "fps"}) if spec.sampling == "released_compat" else spec
+    return len(plan_clips(medium.start_ns, end_ns, by_time))
+
+
+def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> Rates:
+    """Seconds for a clip and for an image: of a core that decodes, and of the device with each encoder.
+
+    The first `SAMPLES` films and image samples are taken, one after the other, by one worker, which is one core's
+    work; what cannot be decoded is left out. `roots` are the sources' media folders.
+    """
+    films = [sample for sample in samples if sample.modality is Modality.VIDEO][:SAMPLES]
+    images = [sample for sample in samples if sample.modality in (Modality.IMAGE, Modality.MULTI_IMAGE)][:SAMPLES]
+    film_s, film_frames = _decoded(recipe, films, roots)
+    image_s, image_frames = _decoded(recipe, images, roots)
+    return Rates(
+        machine=_machine(),
+        decode_core_s=UnitSeconds(clip=film_s, image=image_s),
+        encode_device_s={
+            name: UnitSeconds(
+                clip=_encoded_s(recipe, name, film_frames), image=_encoded_s(recipe, name, image_frames)
+            )
+            for name in recipe.encoders
+        },
+    )
+
+
+def read_rates(path: Path) -> Rates:
+    """Raises InputError for a file that holds none."""
+    try:
+        return Rates.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = str(error).partition("\n")[0]
+        raise InputError(
+            f"rates {str(path)!r} cannot be read: {told}; make them with `mixture calibrate`"
+        ) from error
+
+
+def _decoded(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> tuple[float, list[Frames]]:
+    """Seconds a clip (of an image: its one frame), and the frames."""
+    preprocessing = {name: spec.preprocessing for name, spec in recipe.encoders.items()}
+    stage = Decode(recipe.decode, preprocessing, roots)
+    frames, seconds = [], 0.0
+    try:
+        stage.setup()
+        stage.process(samples[:1])  # the first one loads the libraries
+        for sample in samples:
+            begin = time.perf_counter()
+            (outcome,) = stage.process([sample])
+            if isinstance(outcome, Frames) and outcome.meta.clips:
+                seconds += time.perf_counter() - begin
+                frames.append(outcome)
+    finally:
+        stage.close()
+    return _a_clip(seconds, frames), frames
+
+
+def _encoded_s(recipe: Recipe, name: str, frames: Sequence[Frames]) -> float:
+    """Seconds a clip of one encoder, all samples in one batch."""
+    if not frames:
+        return 0.0
+    stage = Encode(
+        {name: recipe.encoders[name]},
+        frames_per_clip=recipe.decode.frames_per_clip,
+        clips_at_once=recipe.runtime.clips_at_once,
+    )
+    try:
+        stage.setup()
+        stage.process(frames[:1])
+        begin = time.perf_counter()
+        stage.process(frames)
+        return _a_clip(time.perf_counter() - begin, frames)
+    finally:
+        stage.close()
+
+
+def _a_clip(seconds: float, frames: Sequence[Frames]) -> float:
+    return seconds / max(1, sum(len(each.meta.clips) for each in frames))
+
+
+def _machine() -> str:
+    path = Path("/proc/cpuinfo")
+    rows = path.read_text().splitlines() if path.exists() else []
+    model = next(
+        (row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine()
+    )
+    return f"{model}, {os.cpu_count()} cores; encoders on {device_name()}"

@@ -1,0 +1,93 @@
+"""The capacity plan's arithmetic, against sums done by hand."""
+
+import pytest
+
+from pipeline.plan.capacity import capacity
+from schemas.base import InputError
+from schemas.capacity import Prices, Rates, UnitSeconds
+from schemas.recipe import Recipe
+from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample, Split
+
+HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+FULL = {"size": "full", "weights": "random"}
+RECIPE = Recipe.model_validate(
+    {
+        "name": "plan",
+        "output": "out",
+        "sources": [{"kind": "shapes"}],
+        "mixture": {"total": 4, "shares": {"text": 25, "image": 25, "video": 50}},
+        "encoders": {
+            "siglip": {"architecture": "siglip", **FULL, "preprocessing": {"size": 384, **HALF}},
+            "internvideo2": {"architecture": "internvideo2", **FULL, "preprocessing": {"size": 224, **HALF}},
+        },
+    }
+)
+RATES = Rates(
+    machine="a core and a device",
+    decode_core_s=UnitSeconds(clip=0.36, image=0.036),
+    encode_device_s={"siglip": UnitSeconds(clip=3.6, image=0.9), "internvideo2": UnitSeconds(clip=7.2, image=7.2)},
+    prices=Prices(core_hour=0.1, device_hour=2.0, terabyte_month=20.0),
+)
+
+
+def sample(key: str, modality: Modality, *media: MediaRef, category: Category = Category.REASONING) -> Sample:
+    return Sample(
+        key=key, source="shapes", modality=modality, category=category, split=Split.TRAIN, media=media,
+        annotations=(Caption(text="words"),), licence="CC0-1.0", annotator=Generator(name="human"),
+    )  # fmt: skip
+
+
+def film(seconds: int, start_s: int = 0, end_s: int = 0) -> MediaRef:
+    s = 10**9
+    return MediaRef(
+        kind="video", path="a.mp4", duration_ns=seconds * s, start_ns=start_s * s, exclusive_end_ns=end_s * s
+    )
+
+
+def clips_of(medium: MediaRef) -> int:
+    return ((medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns) // (2 * 10**9)
+
+
+CHOSEN = [
+    sample("text", Modality.TEXT),
+    sample("image", Modality.IMAGE, MediaRef(kind="image", path="a.png")),
+    sample("film", Modality.VIDEO, film(10)),  # 5 clips
+    sample("span", Modality.VIDEO, film(100, 20, 24), category=Category.CAPTIONING),  # 2 clips
+]
+
+
+def test_bytes_are_those_of_the_native_grids():
+    """9.6 MB a clip of the pair: 4 x 27 x 27 x 1152 and 4 x 16 x 16 x 1408 numbers of 2 bytes."""
+    found = capacity(CHOSEN, RECIPE, clips_of)
+    assert (found.samples, found.clips, found.images, found.film_s) == (4, 7, 1, 14)
+    assert found.feature_bytes == {
+        "siglip": 7 * 6_718_464 + 1_679_616 + 4 * 128,
+        "internvideo2": 8 * 2_883_584 + 4 * 128,
+    }
+    assert found.frame_bytes == 0
+    assert found.decode_core_h is None
+    assert found.cost is None
+
+
+def test_frames_are_counted_where_the_shards_hold_them():
+    recipe = RECIPE.model_copy(
+        update={"shards": RECIPE.shards.model_copy(update={"frames_for": (Category.CAPTIONING,)})}
+    )
+    frames = 2 * 4 * 3 * (384**2 + 224**2)
+    assert capacity(CHOSEN, recipe, clips_of).frame_bytes == frames + 2 * 4 * 128
+
+
+def test_hours_and_money_follow_from_the_rates():
+    found = capacity(CHOSEN, RECIPE, clips_of, RATES)
+    assert found.decode_core_h == pytest.approx((7 * 0.36 + 0.036) / 3600)
+    assert found.encode_device_h == pytest.approx(
+        {"siglip": (7 * 3.6 + 0.9) / 3600, "internvideo2": 8 * 7.2 / 3600}
+    )
+    assert found.cost == pytest.approx((7 * 0.36 + 0.036) / 36000 + 2 * (7 * 3.6 + 0.9 + 8 * 7.2) / 3600)
+    assert found.cost_a_month == pytest.approx(sum(found.feature_bytes.values()) / 1e12 * 20)
+
+
+def test_rates_that_lack_an_encoder_are_refused():
+    rates = RATES.model_copy(update={"encode_device_s": {"siglip": UnitSeconds(clip=1)}})
+    with pytest.raises(InputError, match="nothing of encoder internvideo2, only of siglip"):
+        capacity(CHOSEN, RECIPE, clips_of, rates)
