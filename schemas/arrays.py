@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ class ClipTimes(Record):
         return self
 
 
+class StorageLoss(Record):
+    """How far stored features are from what the encoder gave."""
+
+    cosine: float
+    """Mean over tokens, of the native token and the stored one in its place."""
+    relative_error: float = Field(ge=0)
+    """Norm of the difference over the norm of the native tokens."""
+
+
 class EncoderProvenance(Record):
     """What made a feature array, enough to make it again or to refuse to mix it."""
 
@@ -46,9 +55,18 @@ class EncoderProvenance(Record):
     layer: int
     """Index of the hidden state taken, counted as transformers does (-1 last, -2 one before)."""
     grid: tuple[int, int, int]
-    """Tokens of a clip: [time, height, width]."""
+    """Tokens of a clip as stored: [time, height, width]."""
+    pool: int = 1
+    """Side of the window of native tokens that a stored one is the mean of."""
+    stored: Literal["float16", "int8"] = "float16"
+    """With int8, a token is its codes times its scale."""
     width: int = Field(gt=0)
     """Channels of a token."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its arrays, in the order of the shards' members."""
+        return (self.name, f"{self.name}.scale") if self.stored == "int8" else (self.name,)
 
     @property
     def is_random(self) -> bool:
@@ -77,6 +95,8 @@ class FeaturesMeta(Decoding):
 
     key: Key
     encoders: tuple[EncoderProvenance, ...] = ()
+    storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
+    """By encoder; none for one that is stored as it is, or a sample without clips."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +125,19 @@ class Frames:
 class Features:
     """Encoder outputs of one sample.
 
-    `arrays[encoder]` is `[clips, time, height, width, channels] float16`, read-only, on the
-    encoder's own grid; time is 1 where a frame encoder saw one image. `frames[encoder]` holds the
-    pixels of `Frames` where the recipe asks for them in the shards, and is `[0, ...]` elsewhere.
+    `arrays[column]` is `[clips, time, height, width, channels]`, read-only, on the encoder's own grid or a
+    pooled one; time is 1 where a frame encoder saw one image. It is float16, or int8 codes beside a column
+    `{encoder}.scale` of one channel (`EncoderProvenance.columns`). `frames[encoder]` holds the pixels of
+    `Frames` where the recipe asks for them in the shards, and is `[0, ...]` elsewhere.
     """
 
     meta: FeaturesMeta
-    arrays: Mapping[str, NDArray[np.float16]]
+    arrays: Mapping[str, NDArray[Any]]
     frames: Mapping[str, NDArray[np.uint8]]
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
-            _check(name, array, np.float16, len(self.meta.clips))
+            _check(name, array, np.int8 if f"{name}.scale" in self.arrays else np.float16, len(self.meta.clips))
         object.__setattr__(self, "arrays", _read_only(self.arrays))
         object.__setattr__(self, "frames", _read_only(self.frames))
 
@@ -124,6 +145,14 @@ class Features:
     def key(self) -> str:
         """The sample's key."""
         return self.meta.key
+
+
+def restored(name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float16]:
+    """The features of encoder `name` from its columns: `[clips, time, height, width, channels] float16`."""
+    scale = columns.get(f"{name}.scale")
+    if scale is None:
+        return columns[name]
+    return (columns[name] * scale.astype(np.float32)).astype(np.float16)
 
 
 def _check(name: str, array: NDArray[Any], dtype: type, clips: int) -> None:

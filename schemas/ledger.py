@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field
 
-from schemas.arrays import ClipTimes, EncoderProvenance
+from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
 from schemas.media import Sampling
@@ -41,6 +41,8 @@ class ShardSample(Record):
     salvaged: bool = False
     """Its film could be read only after a repair."""
     encoders: tuple[EncoderProvenance, ...] = ()
+    storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
+    """What its stored features lost, by encoder."""
 
 
 class Count(Record):
@@ -134,6 +136,8 @@ class Ledger(Account):
     origins: dict[str, Origin]
     """By source, both splits together."""
     encoders: tuple[EncoderProvenance, ...]
+    storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
+    """By encoder, the mean over clips."""
     shards: tuple[ShardEntry, ...]
     root_sha256: Sha256
     """`digest` of the list of shard digests, in order: one number that names the whole mixture."""

@@ -132,6 +132,23 @@ IMAGE_SIZES = {
 """Side in pixels of what each encoder sees; known here so that `mixture validate` can tell."""
 
 
+class StoreSpec(Record):
+    """How the features of an encoder are kept. What it loses is measured and stands in the ledger."""
+
+    pool: int = Field(
+        default=1, ge=1, le=27,
+        description="Side of the window of the grid whose tokens are averaged: 2 keeps a quarter of the bytes.",
+    )  # fmt: skip
+    dtype: Literal["float16", "int8"] = Field(
+        default="float16", description="`int8` keeps half of the bytes, with one float16 scale a token beside them."
+    )
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether features are kept as the encoder gave them, in float16."""
+        return self == StoreSpec()
+
+
 TOKENS = {
     ("siglip", "full"): (27, 1152),
     ("siglip", "tiny"): (4, 64),
@@ -187,6 +204,7 @@ class EncoderSpec(Record):
         description="What the encoder computes in. `bfloat16` is much faster on a GPU, and slower on most CPUs.",
     )
     preprocessing: Preprocessing = Field(description="From a decoded frame to the encoder's input.")
+    store: StoreSpec = Field(default=StoreSpec(), description="How its features are kept.")
 
     @field_validator("weights")
     @classmethod
@@ -205,8 +223,9 @@ class EncoderSpec(Record):
         return self
 
     def feature_shape(self, frames: int) -> tuple[int, int, int, int]:
-        """`[time, height, width, channels]` of the features of a clip of `frames` frames."""
+        """`[time, height, width, channels]` of the features of a clip of `frames` frames, as they are stored."""
         side, channels = TOKENS[self.architecture, self.size]
+        side = -(-side // self.store.pool)
         return (frames if self.architecture == "siglip" else INTERNVIDEO2_FRAMES, side, side, channels)
 
     @property

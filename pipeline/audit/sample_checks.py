@@ -130,22 +130,23 @@ def check_encoders(opened: Opened, ledger: Ledger | None) -> Defects:
 
 
 def check_feature_shapes(opened: Opened, _: Ledger | None) -> Defects:
-    """float16 `[clips, time, height, width, channels]` on the grid that the provenance claims.
+    """`[clips, time, height, width, channels]` of the dtype and on the grid that the provenance claims.
 
-    Time may be 1 for a clip of one frame: an image seen by an encoder of frames.
+    Time may be 1 for a clip of one frame: an image seen by an encoder of frames. A scale has one channel.
     """
     for encoder in opened.record.encoders:
-        array = opened.arrays.get(f"{encoder.name}.npy")
-        if array is None:
-            continue
-        if array.dtype != np.float16:
-            yield Code.FEATURE_SHAPE, f"{encoder.name} is {array.dtype}, must be float16"
-        if not _fits(array.shape, encoder, opened.record.clips):
-            yield (
-                Code.FEATURE_SHAPE,
-                f"{encoder.name} has shape {array.shape}; {len(opened.record.clips)} clips on grid "
-                f"{encoder.grid} of width {encoder.width} were promised",
-            )
+        for column, dtype, width in _promised_columns(encoder):
+            array = opened.arrays.get(f"{column}.npy")
+            if array is None:
+                continue
+            if array.dtype != dtype:
+                yield Code.FEATURE_SHAPE, f"{column} is {array.dtype}, must be {dtype}"
+            if not _fits(array.shape, encoder, width, opened.record.clips):
+                yield (
+                    Code.FEATURE_SHAPE,
+                    f"{column} has shape {array.shape}; {len(opened.record.clips)} clips on grid "
+                    f"{encoder.grid} of width {width} were promised",
+                )
 
 
 def check_finite(opened: Opened, _: Ledger | None) -> Defects:
@@ -207,14 +208,20 @@ def _on_grid(clip: ClipTimes, fps: Fraction) -> bool:
     return True
 
 
-def _fits(shape: tuple[int, ...], encoder: EncoderProvenance, clips: tuple[ClipTimes, ...]) -> bool:
+def _promised_columns(encoder: EncoderProvenance) -> tuple[tuple[str, str, int], ...]:
+    """Name, dtype and channels of each array."""
+    features = (encoder.name, encoder.stored, encoder.width)
+    return (features, (f"{encoder.name}.scale", "float16", 1)) if encoder.stored == "int8" else (features,)
+
+
+def _fits(shape: tuple[int, ...], encoder: EncoderProvenance, channels: int, clips: tuple[ClipTimes, ...]) -> bool:
     time, height, width = encoder.grid
     one_frame = all(len(clip.t_ns) == 1 for clip in clips)
     return (
         len(shape) == 5
         and shape[0] == len(clips)
         and (shape[1] == time or (one_frame and shape[1] == 1))
-        and shape[2:] == (height, width, encoder.width)
+        and shape[2:] == (height, width, channels)
     )
 
 

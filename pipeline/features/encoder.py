@@ -79,7 +79,9 @@ def build_encoder(name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FR
         preprocessing_sha256=spec.preprocessing.sha256(),
         precision=spec.precision,
         layer=spec.layer,
-        grid=tower.grid(frames_per_clip),
+        grid=spec.feature_shape(frames_per_clip)[:3],
+        pool=spec.store.pool,
+        stored=spec.store.dtype,
         width=tower.width,
     )
     return VisionEncoder(tower, spec.preprocessing, provenance).eval()

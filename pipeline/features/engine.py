@@ -35,8 +35,8 @@ class _Launched(NamedTuple):
 class Engine:
     """Runs one encoder on one device.
 
-    On a CPU it goes clip by clip, whatever `clips_at_once` says: larger batches are no faster there, and a clip's
-    tokens then do not depend on what runs beside it, to the last bit. On a GPU that holds within the rounding of
+    On a CPU it goes clip by clip, whatever `clips_at_once` says: a clip's tokens then do not depend on what runs
+    beside it, to the last bit. On a GPU that holds within the rounding of
     the encoder's precision.
 
     Args:
@@ -92,8 +92,9 @@ class Engine:
         return tokens
 
     def _room(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-        grid = self._encoder.tower.grid(pixels.shape[1]) if len(pixels) else self.provenance.grid
-        return np.empty((len(pixels), *grid, self.provenance.width), np.float16)
+        # Without clips nothing tells how many frames they would have.
+        time = pixels.shape[1] if len(pixels) else self.provenance.grid[0]
+        return np.empty((len(pixels), *self._encoder.tower.grid(time), self.provenance.width), np.float16)
 
     def _launch(self, samples: Sequence[NDArray[np.uint8]], places: Sequence[Place]) -> _Launched | None:
         """Starts a batch; None where the device has no memory for it."""

@@ -1,13 +1,14 @@
 """The features stage: `Frames` in, `Features` out."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.features.codec import storage_loss, stored
 from pipeline.runtime.contract import Stage
-from schemas.arrays import Features, FeaturesMeta, Frames
+from schemas.arrays import Features, FeaturesMeta, Frames, StorageLoss
 from schemas.recipe import EncoderSpec
 from schemas.rejection import Reason, Rejection
 
@@ -97,17 +98,25 @@ class Encode(Stage[Frames, Features]):
             self._threads_before = 0
 
     def _outcome(self, frames: Frames, arrays: Mapping[str, NDArray[np.float16]]) -> Features | Rejection:
+        columns: dict[str, NDArray[Any]] = {}
+        losses: dict[str, StorageLoss] = {}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 return self._reject(frames.key, name, array)
+            store = self._specs[name].store
+            own = stored(name, array, store)
+            columns |= own
+            if len(array) and not store.is_lossless:
+                losses[name] = storage_loss(name, array, own, store.pool)
         meta = FeaturesMeta(
             key=frames.key,
             clips=frames.meta.clips,
             dropped_clips=frames.meta.dropped_clips,
             salvaged=frames.meta.salvaged,
             encoders=tuple(engine.provenance for engine in self._engines.values()),
+            storage_loss=losses,
         )
-        return Features(meta, arrays, {name: self._kept(frames.pixels[name]) for name in self._engines})
+        return Features(meta, columns, {name: self._kept(frames.pixels[name]) for name in self._engines})
 
     def _kept(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # an empty array of its own: a view would keep the pixels in memory

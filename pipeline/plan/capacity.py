@@ -12,7 +12,7 @@ from schemas.sample import MediaRef, Modality, Sample
 NPY_BYTES = 128
 """Header of a `.npy` file (NumPy's format 1.0, padded to 64)."""
 
-FEATURE_BYTES = 2
+FEATURE_BYTES = SCALE_BYTES = 2
 """float16."""
 
 RGB_BYTES = 3
@@ -55,9 +55,13 @@ def capacity(
 
 
 def _feature_bytes(recipe: Recipe, name: str, counts: Counter[str]) -> int:
-    spec = recipe.encoders[name]
-    clip, image = (prod(spec.feature_shape(frames)) for frames in (recipe.decode.frames_per_clip, 1))
-    return FEATURE_BYTES * (counts["clips"] * clip + counts["images"] * image) + NPY_BYTES * counts["samples"]
+    spec, counted = recipe.encoders[name], ((recipe.decode.frames_per_clip, counts["clips"]), (1, counts["images"]))
+    shapes = [(number, spec.feature_shape(frames)) for frames, number in counted]
+    values = sum(number * prod(shape) for number, shape in shapes)
+    if spec.store.dtype == "float16":
+        return FEATURE_BYTES * values + NPY_BYTES * counts["samples"]
+    tokens = sum(number * prod(shape[:3]) for number, shape in shapes)
+    return values + SCALE_BYTES * tokens + 2 * NPY_BYTES * counts["samples"]
 
 
 def _frame_bytes(recipe: Recipe, counts: Counter[str]) -> int:

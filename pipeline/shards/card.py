@@ -48,10 +48,10 @@ def front_matter(ledger: Ledger) -> dict[str, Any]:
     recast what differs later. Feature arrays differ in their first two axes, which no ArrayND
     feature allows: they are nested lists there.
     """
-    dtypes = [f"{encoder.name}.npy" for encoder in ledger.encoders]
+    columns = [(column, encoder) for encoder in ledger.encoders for column in encoder.columns]
     frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
     features: list[dict[str, Any]] = [{"name": "json", "dtype": "json"}]
-    features += [{"name": name, **_nested("float16")} for name in dtypes]
+    features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in columns]
     features += [{"name": name, **_nested("uint8")} for name in frames]
     features += [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
     files = [{"split": split.value, "path": f"shards/{split}-*.tar"} for split in Split if split in ledger.total]

@@ -74,6 +74,7 @@ def shard_sample(packed: Packed) -> ShardSample:
         dropped_clips=packed.features.meta.dropped_clips,
         salvaged=packed.features.meta.salvaged,
         encoders=packed.features.meta.encoders,
+        storage_loss=packed.features.meta.storage_loss,
     )
 
 
@@ -87,7 +88,9 @@ def members(
     member's name is too long.
     """
     found = [Member("json", record.canonical().encode())]
-    found += [Member(f"{name}.npy", _npy(_array(features, "arrays", name))) for name in encoders]
+    for name in encoders:
+        columns = next((e.columns for e in record.encoders if e.name == name), (name,))
+        found += [Member(f"{column}.npy", _npy(_array(features, "arrays", column))) for column in columns]
     if frames_for:
         wanted = record.modality is Modality.VIDEO and record.category in frames_for
         for name in encoders:

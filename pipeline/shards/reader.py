@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline.shards.index import INDEX, read_index
+from schemas.arrays import restored
 from schemas.ledger import ShardSample
 from schemas.sample import Category, Modality
 
@@ -35,7 +36,7 @@ class StoredSample:
 
     sample: ShardSample
     features: dict[str, NDArray[np.float16]]
-    """`[clips, time, height, width, channels] float16` for each encoder asked for."""
+    """`[clips, time, height, width, channels] float16` for each encoder asked for; int8 is restored."""
     frames: dict[str, NDArray[np.uint8]]
     """`[clips, frames, height, width, 3] uint8` for each encoder, where frames were asked for."""
 
@@ -84,12 +85,18 @@ class ShardReader:
             raise IndexError(f"position {position} of a split of {len(self)} samples")
         row = self._index.slice(position, 1).to_pylist()[0]
         shard = _Tar(self._folder / row["shard"], row)
+        scales = {name: f"{name}.scale.npy" for name in encoders if f"{name}.scale.npy" in row["members"]}
         features = {name: f"{name}.npy" for name in encoders}
         pixels = {name: f"{name}.frames.npy" for name in encoders if frames}
-        payloads = shard.payloads(["json", *features.values(), *pixels.values()])
+        payloads = shard.payloads(["json", *features.values(), *scales.values(), *pixels.values()])
+        columns: dict[str, NDArray[Any]] = {}
+        for name, suffix in features.items():
+            columns[name] = shard.array(payloads, suffix, np.int8 if name in scales else np.float16)
+            if name in scales:
+                columns[f"{name}.scale"] = shard.array(payloads, scales[name], np.float16)
         return StoredSample(
             sample=shard.record(payloads["json"]),
-            features={name: shard.array(payloads, suffix, np.float16) for name, suffix in features.items()},
+            features={name: restored(name, columns) for name in features},
             frames={name: shard.array(payloads, suffix, np.uint8) for name, suffix in pixels.items()},
         )
 

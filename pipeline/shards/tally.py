@@ -1,7 +1,10 @@
 """The writer's count of what it wrote: the other half of the proof is the audit's own count."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from math import fsum
 
+from schemas.arrays import StorageLoss
 from schemas.ledger import Count, Origin, ShardSample
 
 
@@ -17,12 +20,22 @@ def counted(sample: ShardSample, size_bytes: int) -> Counter[str]:
     )
 
 
+def _mean(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
+    clips = sum(weight for weight, _ in losses)
+    fields = {
+        field: round(fsum(weight * getattr(loss, field) for weight, loss in losses) / clips, 6)
+        for field in StorageLoss.model_fields
+    }
+    return StorageLoss(**fields)
+
+
 class Tally:
     """Accounts by split and by five traits of a sample, and whose work each source is."""
 
     def __init__(self) -> None:
         self._tables: dict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._strata: Counter[str] = Counter()
+        self._losses: dict[str, list[tuple[int, StorageLoss]]] = {}
         self._origins: dict[str, tuple[set[str], set[str], set[str]]] = {}
 
     def add(self, sample: ShardSample, line: Counter[str]) -> None:
@@ -38,6 +51,8 @@ class Tally:
         for table, label in labels.items():
             self._tables[table][f"{sample.split}/{label}"].update(line)
         self._strata[f"{sample.split}/{sample.modality}/{sample.source}"] += 1
+        for name, loss in sample.storage_loss.items():
+            self._losses.setdefault(name, []).append((len(sample.clips), loss))
         whose = (sample.licence, sample.annotator.name, sample.generator.name)
         for names, name in zip(self._origins.setdefault(sample.source, (set(), set(), set())), whose, strict=True):
             names.add(name)
@@ -52,6 +67,10 @@ class Tally:
             table: {label: Count(**lines[label]) for label in sorted(lines)}
             for table, lines in self._tables.items()
         }
+
+    def storage_loss(self) -> dict[str, StorageLoss]:
+        """By encoder, the mean over clips, to six digits."""
+        return {name: _mean(losses) for name, losses in self._losses.items()}
 
     def origins(self) -> dict[str, Origin]:
         """By source."""

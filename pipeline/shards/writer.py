@@ -148,6 +148,7 @@ def _ledger(
         **tally.tables(),
         origins=tally.origins(),
         encoders=encoders,
+        storage_loss=tally.storage_loss(),
         shards=tuple(entries),
         root_sha256=digest([entry.sha256 for entry in entries]),
     )

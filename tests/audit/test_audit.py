@@ -254,7 +254,7 @@ def test_a_truncated_tar_is_named_with_its_last_whole_sample(folder, share):
 
 @pytest.mark.parametrize("left", [0, 512, 1024])
 def test_a_tar_without_its_closing_blocks_is_found_though_tarfile_reads_it(folder, left):
-    path = folder / SECOND
+    path = folder / FIRST
     members, data = read_tar(path), path.read_bytes()
     with tarfile.open(path) as tar:
         last = tar.getmembers()[-1]

@@ -65,6 +65,7 @@ def mini_recipe(folder: Path, **changes: object) -> dict:
                 "architecture": "internvideo2",
                 **tiny,
                 "preprocessing": {"size": 56, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+                "store": {"pool": 2, "dtype": "int8"},
             },
         },
         "shards": {"samples_per_shard": 16, "frames_for": ["captioning"]},

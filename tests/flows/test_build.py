@@ -45,6 +45,14 @@ def test_the_audit_finds_nothing_wrong(built):
     assert report.ok, report.findings
 
 
+def test_the_ledger_tells_what_stored_features_lost(built):
+    (name,), (loss,) = zip(*ledger_of(built)["storage_loss"].items(), strict=True)
+    assert name == "internvideo2"
+    assert 0.3 < loss["cosine"] < 0.999
+    assert 0.01 < loss["relative_error"] < 0.95
+    assert "mean cosine" in (built / "out" / "README.md").read_text()
+
+
 def test_the_plan_told_the_bytes_of_the_columns(built):
     planned = json.loads(mixture("plan", built / "recipe.yaml", "--json").stdout)["capacity"]
     members = []
@@ -52,7 +60,7 @@ def test_the_plan_told_the_bytes_of_the_columns(built):
         with tarfile.open(path) as tar:
             members += tar.getmembers()
     for name, told in planned["feature_bytes"].items():
-        assert told == sum(m.size for m in members if m.name.endswith(f".{name}.npy"))
+        assert told == sum(m.size for m in members if m.name.endswith((f".{name}.npy", f".{name}.scale.npy")))
     assert planned["frame_bytes"] == sum(m.size for m in members if m.name.endswith(".frames.npy"))
 
 
@@ -62,7 +70,9 @@ def test_the_tars_open_with_plain_webdataset(built):
     assert len(samples) == 40
     film = next(sample for sample in samples if sample["json"]["modality"] == "video")
     assert film["siglip.npy"].ndim == 5
-    assert film["internvideo2.npy"].dtype == "float16"
+    assert film["siglip.npy"].dtype == film["internvideo2.scale.npy"].dtype == "float16"
+    assert film["internvideo2.npy"].dtype == "int8"
+    assert film["internvideo2.npy"].shape[2:] == (2, 2, 64)
     assert [turn["role"] for turn in film["json"]["conversations"][:2]] == ["user", "assistant"]
     text = next(sample for sample in samples if sample["json"]["modality"] == "text")
     assert text["siglip.npy"].shape[0] == 0
