@@ -105,7 +105,7 @@ def matmul_flop_s(device: Any, precision: str) -> float:
     return 2 * side**3 / min(timed(lambda: a @ b) for _ in range(10))
 
 
-def share_of(architecture: str, precision: str, batches: int, clips_at_once: int) -> Share:
+def share_of(architecture: str, precision: str, batches: int, clips_at_once: int, repeats: int) -> Share:
     """Throughput of the engine alone, at full size, clips in memory; on a CPU by one thread, as in a build."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -118,8 +118,9 @@ def share_of(architecture: str, precision: str, batches: int, clips_at_once: int
     engine = Engine(encoder, device, clips_at_once)
     shape = (batches * engine.clips_at_once, 4, SIDES[architecture]["full"], SIDES[architecture]["full"], 3)
     clips = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    engine.encode([clips[: engine.clips_at_once]])
-    seconds = statistics.median(timed(lambda: engine.encode([clips])) for _ in range(3))
+    if device.type == "cuda":
+        engine.encode([clips[: engine.clips_at_once]])
+    seconds = statistics.median(timed(lambda: engine.encode([clips])) for _ in range(repeats))
     ceiling = matmul_flop_s(device, precision)
     encoder.to("meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -184,7 +185,8 @@ def main() -> None:
     device, precision = (torch.cuda.get_device_name(), "bfloat16") if on_gpu else ("CPU, one thread", "float32")
     torch.set_num_threads(1)
     batches = 2 if on_gpu else 1
-    shares = [share_of(name, precision, batches, options.clips_at_once) for name in SIDES]
+    repeats = 1 if options.quick else 5
+    shares = [share_of(name, precision, batches, options.clips_at_once, repeats) for name in SIDES]
     size, clips = ("full", 8) if on_gpu else ("tiny", 3)
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
