@@ -91,9 +91,13 @@ def _capacity_rows(needed: Capacity) -> list[tuple[str, object]]:
     rows += [("frames in the shards", _gigabytes(needed.frame_bytes))]
     if needed.decode_core_h is None or needed.encode_device_h is None:
         return [*rows, ("hours and money", "unknown: mixture calibrate, then --rates")]
-    rows += [("core hours of decoding", f"{needed.decode_core_h:,.2f}")]
-    rows += [(f"device hours of {name}", f"{hours:,.2f}") for name, hours in needed.encode_device_h.items()]
+    rows += [("core hours of decoding", _amount(needed.decode_core_h))]
+    rows += [(f"device hours of {name}", _amount(hours)) for name, hours in needed.encode_device_h.items()]
     return [*rows, ("cost", f"{needed.cost:,.2f}"), ("cost a month, to keep it", f"{needed.cost_a_month:,.2f}")]
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def _gigabytes(size: int) -> str:
