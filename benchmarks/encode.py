@@ -27,8 +27,9 @@ from decode import machine
 
 from pipeline.runtime.contract import Keyed, Stage
 from schemas.arrays import ClipTimes, Frames, FramesMeta
+from schemas.recipe import IMAGE_SIZES
 
-SIDES = {"siglip": {"full": 384, "tiny": 64}, "internvideo2": {"full": 224, "tiny": 56}}
+ENCODERS = ("siglip", "internvideo2")
 BATCH = 16
 """Samples of a job, as in a build."""
 
@@ -38,7 +39,7 @@ def spec(architecture: str, size: str, precision: str) -> Any:
     from schemas.recipe import EncoderSpec
 
     half = (0.5, 0.5, 0.5)
-    preprocessing = {"size": SIDES[architecture][size], "mean": half, "std": half}
+    preprocessing = {"size": IMAGE_SIZES[architecture, size], "mean": half, "std": half}
     fields = {"architecture": architecture, "size": size, "precision": precision, "preprocessing": preprocessing}
     return EncoderSpec.model_validate(fields | {"weights": "random"})
 
@@ -49,7 +50,8 @@ class Feed(Stage[FramesMeta, Frames]):
     name, version = "decode", 1
 
     def __init__(self, clips: int, size: str) -> None:
-        self._shapes = {name: (clips, 4, side[size], side[size], 3) for name, side in SIDES.items()}
+        sides = {name: IMAGE_SIZES[name, size] for name in ENCODERS}
+        self._shapes = {name: (clips, 4, side, side, 3) for name, side in sides.items()}
         self._clips = clips
 
     def setup(self) -> None:
@@ -116,7 +118,8 @@ def share_of(architecture: str, precision: str, batches: int, clips_at_once: int
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = build_encoder(architecture, spec(architecture, "full", precision))
     engine = Engine(encoder, device, clips_at_once)
-    shape = (batches * engine.clips_at_once, 4, SIDES[architecture]["full"], SIDES[architecture]["full"], 3)
+    side = encoder.tower.image_size
+    shape = (batches * engine.clips_at_once, 4, side, side, 3)
     clips = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     if device.type == "cuda":
         engine.encode([clips[: engine.clips_at_once]])
@@ -132,7 +135,7 @@ def stages(size: str, precision: str, clips: int) -> tuple[Stage[Any, Any], ...]
     """Feed, then both encoders."""
     from pipeline.features.stage import Encode
 
-    return Feed(clips, size), Encode({name: spec(name, size, precision) for name in SIDES})
+    return Feed(clips, size), Encode({name: spec(name, size, precision) for name in ENCODERS})
 
 
 def ray_seconds(chain: Sequence[Stage[Any, Any]], batches: int, folder: Path) -> float:
@@ -186,7 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     batches = 2 if on_gpu else 1
     repeats = 1 if options.quick else 5
-    shares = [share_of(name, precision, batches, options.clips_at_once, repeats) for name in SIDES]
+    shares = [share_of(name, precision, batches, options.clips_at_once, repeats) for name in ENCODERS]
     size, clips = ("full", 8) if on_gpu else ("tiny", 3)
     ratios = []
     with tempfile.TemporaryDirectory() as folder:

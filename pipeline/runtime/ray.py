@@ -79,10 +79,9 @@ class _Split:
     job: Job
     outcomes: dict[str, Path | Rejection] = field(default_factory=dict)
 
-    def add(self, outcome: Path | Rejection) -> Iterator[Done]:
+    def add(self, key: str, outcome: Path | Rejection) -> Iterator[Done]:
         """The job, done, with the last of its records' outcomes: a file of one row, or a rejection."""
-        row = outcome if isinstance(outcome, Rejection) else read_row(outcome, 0)
-        self.outcomes[row.key] = outcome
+        self.outcomes[key] = outcome
         if len(self.outcomes) < len(self.job.batch):
             return
         found = [self.outcomes[record.key] for record in self.job.batch]
@@ -274,7 +273,9 @@ class _Run:
     def _forward(self, call: _Call, size_bytes: int) -> Iterator[Done]:
         if call.attempt is not None:
             split = call.task.part_of
-            yield from split.add(call.attempt) if split else (Done(call.task.job, call.attempt),)
+            yield from (
+                split.add(call.task.batch[0].key, call.attempt) if split else (Done(call.task.job, call.attempt),)
+            )
             return
         pool = self._pools[call.stage]
         pool.largest_bytes = max(pool.largest_bytes, size_bytes)
@@ -293,7 +294,7 @@ class _Run:
             split = _Split(task.job)
             again = [_Task(task.job, (record,), (record,), part_of=split) for record in task.batch]
         else:
-            yield from task.part_of.add(self._poison(task.batch[0]))
+            yield from task.part_of.add(task.batch[0].key, self._poison(task.batch[0]))
             return
         self._pools[0].queue.extendleft(reversed(again))
 
