@@ -27,7 +27,7 @@ from decode import machine
 
 from pipeline.runtime.contract import Keyed, Stage
 from schemas.arrays import ClipTimes, Frames, FramesMeta
-from schemas.recipe import IMAGE_SIZES
+from schemas.encoders import IMAGE_SIZES
 
 ENCODERS = ("siglip", "internvideo2")
 BATCH = 16
@@ -36,7 +36,7 @@ BATCH = 16
 
 def spec(architecture: str, size: str, precision: str) -> Any:
     """A seeded random encoder."""
-    from schemas.recipe import EncoderSpec
+    from schemas.encoders import EncoderSpec
 
     half = (0.5, 0.5, 0.5)
     preprocessing = {"size": IMAGE_SIZES[architecture, size], "mean": half, "std": half}

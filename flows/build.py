@@ -41,9 +41,10 @@ from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
 from schemas.base import InputError, digest
 from schemas.conversation import Conversation
+from schemas.encoders import EncoderSpec, HubWeights
 from schemas.ledger import Account, Ledger
 from schemas.plan import Quota, Stratum
-from schemas.recipe import EncoderSpec, HubWeights, Recipe
+from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.arrays import StorageLoss, restored
-from schemas.recipe import StoreSpec
+from schemas.encoders import StoreSpec
 
 Tokens = NDArray[np.float16]
 """`[clips, t, h, w, D]`."""

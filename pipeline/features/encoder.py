@@ -10,8 +10,8 @@ from pipeline.features.siglip import build_siglip
 from pipeline.features.tower import Tower
 from pipeline.features.weights import state_sha256
 from schemas.arrays import EncoderProvenance
+from schemas.encoders import EncoderSpec
 from schemas.media import Preprocessing
-from schemas.recipe import EncoderSpec
 
 APOLLO_FRAMES = 4
 """Frames of a clip: 2 s at 2 fps (Apollo, released configuration)."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from schemas.base import InputError
-from schemas.recipe import HubWeights
+from schemas.encoders import HubWeights
 
 WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json")
 """Files of a model that are fetched where none is named; never code, and no pickles."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.features.hub import weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint
-from schemas.recipe import EncoderSpec
+from schemas.encoders import EncoderSpec
 
 HEAD_PREFIXES = ("clip_projector.", "clip_decoder.", "final_clip_decoder.", "clip_pos_embed", "clip_img_pos_embed")
 """Published parameters of the CLIP distillation heads: known, and not part of the trunk."""

@@ -10,7 +10,7 @@ from pipeline.features.hub import weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, listed
 from schemas.base import InputError
-from schemas.recipe import EncoderSpec
+from schemas.encoders import EncoderSpec
 
 GEOMETRY: dict[str, dict[str, int]] = {
     # SO400M patch14-384: 384 // 14 = 27, so 729 tokens a frame (the model's published config.json)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.features.codec import storage_loss, stored
 from pipeline.runtime.contract import Stage
 from schemas.arrays import Features, FeaturesMeta, Frames, StorageLoss
-from schemas.recipe import EncoderSpec
+from schemas.encoders import EncoderSpec
 from schemas.rejection import Reason, Rejection
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from schemas.base import InputError
-from schemas.recipe import EncoderSpec
+from schemas.encoders import EncoderSpec
 
 
 class Tower(nn.Module, ABC):

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from schemas.arrays import ClipTimes, Frames, FramesMeta
+from schemas.encoders import EncoderSpec
 from schemas.media import Preprocessing
-from schemas.recipe import EncoderSpec
 
 SIZES = {"siglip": 64, "internvideo2": 56}
 ARCHITECTURES = tuple(SIZES)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from pipeline.features.codec import pooled, quantised, storage_loss, stored, windows
 from pipeline.features.stage import Encode
 from schemas.arrays import restored
-from schemas.recipe import StoreSpec
+from schemas.encoders import StoreSpec
 
 
 def noise(*shape, seed=0):

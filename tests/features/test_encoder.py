@@ -7,7 +7,7 @@ from encoder_specs import ARCHITECTURES, NORMALISATION, SIZES, pixels, spec
 from pipeline.features.encoder import VisionEncoder, build_encoder
 from pipeline.features.internvideo2 import InternVideo2Config, frame_indices
 from pipeline.features.siglip import GEOMETRY
-from schemas.recipe import TOKENS
+from schemas.encoders import TOKENS
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
