@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from flows.account import make_account, make_flows
+from flows.columns import Readers, column_work, encoded, samples_in
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
 from flows.publish import publish
-from flows.quarantine import REJECTIONS, write_quarantine, write_rejections
+from flows.quarantine import REJECTIONS, read_rejections, write_quarantine, write_rejections
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
@@ -36,7 +37,9 @@ from pipeline.runtime.files import stamp
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.passes import Pass, check_budget, locate, outcomes, run_pass
 from pipeline.runtime.workspace import Artefact, Work, Workspace
+from pipeline.shards.columns import Encoded, join, write_column
 from pipeline.shards.members import Packed
+from pipeline.shards.reader import ShardReader
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
 from schemas.base import InputError, digest
@@ -89,6 +92,9 @@ class Build:
         self._candidates: dict[Stratum, list[str]] = {}
         self._chosen: dict[Stratum, list[str]] = {}
         self._waves: list[Wave] = []
+        self._shards: Artefact | None = None
+        """Whole already, from an earlier build: then nothing is produced but what new columns need."""
+        self._late: Artefact | None = None
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """Name and action of each step, in order."""
@@ -150,7 +156,16 @@ class Build:
         return self._roots
 
     def produce(self) -> None:
-        """Talks about, decodes and encodes the chosen, then as many reserves as failures call for."""
+        """Talks about, decodes and encodes the chosen, then as many reserves as failures call for.
+
+        Nothing of that where the shards are whole: they tell whom they rejected.
+        """
+        self._shards = self._workspace.find(self._shards_work())
+        if self._shards:
+            self.rejections |= {
+                refused.key: refused for refused in read_rejections(self._shards.folder / REJECTIONS)
+            }
+            return
         done: set[str] = set()
         while True:
             failed = done & self.rejections.keys()
@@ -167,7 +182,7 @@ class Build:
     def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
         talks = self._pass(self._talking(samples), f"conversations{label}")
         alive = [sample for sample in samples if sample.key not in self.rejections]
-        return Wave(talks, self._pass(self._encoding(alive), f"features{label}"))
+        return Wave(talks, self._pass(self._encoding(alive, self.recipe.encoders), f"features{label}"))
 
     def _talking(self, samples: Sequence[Sample]) -> Pass:
         recipe = self.recipe
@@ -175,21 +190,24 @@ class Build:
         stages = (Converse(recipe.conversations, recipe.seed),)
         return Pass("conversations", stages, config, samples, self._ingest_fingerprints(), TALK_PART)
 
-    def _encoding(self, samples: Sequence[Sample]) -> Pass:
+    def _encoding(self, samples: Sequence[Sample], encoders: Mapping[str, EncoderSpec]) -> Pass:
         recipe = self.recipe
-        preprocessing = {name: spec.preprocessing for name, spec in recipe.encoders.items()}
-        keep_frames = bool(recipe.shards.frames_for)
+        preprocessing = {name: spec.preprocessing for name, spec in encoders.items()}
         stages: tuple[Stage[Any, Any], ...] = (
-            Decode(recipe.decode, preprocessing, self._roots),
-            Encode(recipe.encoders, keep_frames, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once),
+            Decode(recipe.decode, preprocessing, self._roots, recipe.shards),
+            Encode(encoders, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once),
         )
         config = {
             "decode": recipe.decode.model_dump(mode="json"),
-            "encoders": [[name, spec.model_dump(mode="json")] for name, spec in recipe.encoders.items()],
-            "weights": {name: weights_stamp(spec) for name, spec in recipe.encoders.items()},
-            "keep_frames": keep_frames,
+            "encoders": [[name, spec.model_dump(mode="json")] for name, spec in encoders.items()],
+            "weights": {name: weights_stamp(spec) for name, spec in encoders.items()},
+            "frames": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
         }
         return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
+
+    def _lacking(self) -> dict[str, EncoderSpec]:
+        """Encoders whose column is not there yet."""
+        return {name: self.recipe.encoders[name] for name in self.recipe.columns if self._find_column(name) is None}
 
     def _ingest_fingerprints(self) -> tuple[str, ...]:
         return tuple(artefact.fingerprint for artefact in self._ingested)
@@ -210,41 +228,116 @@ class Build:
 
     def shards(self) -> None:
         """Orders what survived and packs it; the artefact holds all of the mixture but its report."""
-        chosen = digest([[stratum.label, keys] for stratum, keys in self._chosen.items()])
-        inputs = [artefact.fingerprint for wave in self._waves for artefact in (wave.talks, wave.features)]
-        work = Work("shards", 1, {"recipe": self.recipe.mixture_sha256(), "chosen": chosen}, tuple(inputs))
-        total = sum(quota.samples for quota in self.quotas)
-        with self._display.progress("shards", total) as progress:
-            self._packed = self._workspace.once(
-                work, lambda folder: self._pack(folder, lambda done: progress(done, total))
+        recipe = self.recipe
+        # Columns first: shards that are whole then have theirs, or were built before the recipe named them.
+        columns = {name: self._column(name) for name in recipe.columns}
+        packed = self._shards or self._once("shards", self._shards_work(), self._pack)
+        if columns:
+            made_of = (packed.fingerprint, *(column.fingerprint for column in columns.values()))
+            work = Work("mixture", 1, {"recipe": recipe.mixture_sha256()}, made_of)
+            folders = {name: column.folder for name, column in columns.items()}
+            shards, order, sha256 = packed.folder, list(recipe.encoders), recipe.mixture_sha256()
+            packed = self._workspace.once(
+                work, lambda folder: _samples(join(folder, shards, folders, order, sha256))
             )
+        self._packed = packed
+        self.ledger = Ledger.read(packed.folder)
+
+    def _once(
+        self, label: str, work: Work, build: Callable[[Path, Callable[[], None]], Mapping[str, int]]
+    ) -> Artefact:
+        """An artefact of one line a sample of the mixture, with its progress."""
+        total = sum(quota.samples for quota in self.quotas)
+        with self._display.progress(label, total) as progress:
+            done = count(1)
+            made = self._workspace.once(work, lambda folder: build(folder, lambda: progress(next(done), total)))
             progress(total, total)
-        self.ledger = Ledger.read(self._packed.folder)
+        return made
 
-    def _pack(self, folder: Path, progress: Callable[[int], None]) -> Mapping[str, int]:
-        recipe, done = self.recipe, count(1)
+    def _shards_work(self) -> Work:
+        """Identity of the shards. What they hold follows from this alone, so it is known before they are made."""
+        recipe = self.recipe.without_columns()
+        config = {
+            "recipe": recipe.mixture_sha256(),
+            "stages": [[stage.name, stage.version] for stage in (Converse, Decode, Encode)],
+            "weights": {name: weights_stamp(spec) for name, spec in recipe.encoders.items()},
+        }
+        return Work("shards", 2, config, self._ingest_fingerprints())
+
+    def _column_work(self, name: str) -> Work:
+        stages = [[stage.name, stage.version] for stage in (Decode, Encode)]
+        return column_work(
+            self.recipe, name, weights_stamp(self.recipe.encoders[name]), stages, self._shards_work()
+        )
+
+    def _find_column(self, name: str) -> Artefact | None:
+        return self._workspace.find(self._column_work(name))
+
+    def _column(self, name: str) -> Artefact:
+        return self._find_column(name) or self._once(
+            f"column {name}", self._column_work(name), lambda folder, step: self._pack_column(folder, name, step)
+        )
+
+    def _pack(self, folder: Path, step: Callable[[], None]) -> Mapping[str, int]:
+        recipe = self.recipe.without_columns()
         talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
-        features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
+        features = self._features()
 
-        def packed(split: Split) -> Iterator[Packed]:
-            chosen = {stratum: keys for stratum, keys in self._chosen.items() if stratum.split is split}
-            for placed in place(chosen, recipe.seed):
-                talk, encoded = talks[placed.key](), features[placed.key]()
-                yield Packed(self._samples[placed.key], cast("Conversation", talk), cast("Features", encoded))
-                progress(next(done))
+        def packed(samples: Sequence[Sample]) -> Iterator[Packed]:
+            for sample in samples:
+                talk, encoded = talks[sample.key](), features[sample.key]()
+                yield Packed(sample, cast("Conversation", talk), cast("Features", encoded))
+                step()
 
-        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
-        splits = {split: packed(split) for split in wanted}
+        splits = {split: packed(samples) for split, samples in self._order().items()}
         ledger = write_mixture(folder, splits, list(recipe.encoders), recipe.shards, self._account())
         write_rejections(folder / REJECTIONS, self.rejections.values())
-        return {"samples": sum(total.samples for total in ledger.total.values())}
+        return _samples(ledger)
+
+    def _pack_column(self, folder: Path, name: str, step: Callable[[], None]) -> Mapping[str, int]:
+        order, features = self._order(), self._features()
+
+        def found(split: Split, samples: Sequence[Sample]) -> Iterator[Encoded]:
+            reader = ShardReader(self._shards.folder, split) if self._shards else None
+            for each in encoded(name, samples, features, reader):
+                yield each
+                step()
+
+        splits = {split: found(split, samples) for split, samples in order.items()}
+        written = write_column(folder, name, splits, self.recipe.shards)
+        return {"shards": len(written.column.shards)}
+
+    def _order(self) -> Mapping[Split, Sequence[Sample]]:
+        """The mixture's samples in their order, by split."""
+        if self._shards:
+            return samples_in(self._shards.folder, self._samples)
+        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
+        chosen = {split: {s: keys for s, keys in self._chosen.items() if s.split is split} for split in wanted}
+        return {
+            split: [self._samples[placed.key] for placed in place(own, self.recipe.seed)]
+            for split, own in chosen.items()
+        }
+
+    def _features(self) -> Readers:
+        """How to read the features of each sample: those of the waves, else made for columns that lack them."""
+        if not self._shards:
+            return {key: read for wave in self._waves for key, read in locate(wave.features).items()}
+        if self._late is None:
+            samples = [sample for samples in self._order().values() for sample in samples]
+            self._late = self._pass(self._encoding(samples, self._lacking()), "features of new columns")
+        return locate(self._late)
 
     def _account(self) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
         flows = make_flows(self._ingested, talks, features, refused)
         return make_account(
-            self.recipe, self.quotas, self._candidates, self._chosen, flows, self.rejections.values()
+            self.recipe.without_columns(),
+            self.quotas,
+            self._candidates,
+            self._chosen,
+            flows,
+            self.rejections.values(),
         )
 
     def audit(self) -> None:
@@ -265,6 +358,10 @@ class Build:
         """Puts the mixture where the recipe wants it."""
         report = {"report.html": self._report.folder / "report.html"}
         publish(self._packed.folder, report, Path(self.recipe.output))
+
+
+def _samples(ledger: Ledger) -> Mapping[str, int]:
+    return {"samples": sum(total.samples for total in ledger.total.values())}
 
 
 def weights_stamp(spec: EncoderSpec) -> list[list[str | int]]:

@@ -29,8 +29,10 @@ def write_quarantine(recipe: Recipe, rejections: Iterable[Rejection]) -> None:
 
 def read_quarantine(recipe: Recipe) -> list[Rejection] | None:
     """What `write_quarantine` wrote; None before the first build."""
-    try:
-        lines = quarantine_path(recipe).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    return [Rejection.model_validate_json(line) for line in lines]
+    path = quarantine_path(recipe)
+    return read_rejections(path) if path.exists() else None
+
+
+def read_rejections(path: Path) -> list[Rejection]:
+    """What `write_rejections` wrote."""
+    return [Rejection.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,7 +1,7 @@
 """`Frames` and `Features`: records that carry arrays beside their metadata."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -64,7 +64,7 @@ class EncoderProvenance(Record):
     """Channels of a token."""
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def arrays(self) -> tuple[str, ...]:
         """Names of its arrays, in the order of the shards' members."""
         return (self.name, f"{self.name}.scale") if self.stored == "int8" else (self.name,)
 
@@ -88,6 +88,8 @@ class FramesMeta(Decoding):
     """What `Frames` says beside its pixels."""
 
     key: Key
+    kept: bool = False
+    """Whether the shards carry its frames."""
 
 
 class FeaturesMeta(Decoding):
@@ -97,6 +99,8 @@ class FeaturesMeta(Decoding):
     encoders: tuple[EncoderProvenance, ...] = ()
     storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
     """By encoder; none for one that is stored as it is, or a sample without clips."""
+    not_finite: dict[Name, str] = Field(default_factory=dict)
+    """Encoders of a column that gave values which float16 cannot hold, and what was seen; their arrays are zero."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +109,19 @@ class Frames:
 
     `pixels[encoder]` is `[clips, frames, height, width, 3] uint8` RGB, read-only, already padded
     and resized for that encoder; zero clips for a text sample, one frame a clip for an image.
+    `mjpeg[encoder]` is `[bytes] uint8`, their JPEG pictures one behind the other, where the recipe asks
+    for them in the shards in that form.
     """
 
     meta: FramesMeta
     pixels: Mapping[str, NDArray[np.uint8]]
+    mjpeg: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, array in self.pixels.items():
             _check(name, array, np.uint8, len(self.meta.clips))
         object.__setattr__(self, "pixels", _read_only(self.pixels))
+        object.__setattr__(self, "mjpeg", _read_only(self.mjpeg))
 
     @property
     def key(self) -> str:
@@ -127,8 +135,8 @@ class Features:
 
     `arrays[column]` is `[clips, time, height, width, channels]`, read-only, on the encoder's own grid or a
     pooled one; time is 1 where a frame encoder saw one image. It is float16, or int8 codes beside a column
-    `{encoder}.scale` of one channel (`EncoderProvenance.columns`). `frames[encoder]` holds the pixels of
-    `Frames` where the recipe asks for them in the shards, and is `[0, ...]` elsewhere.
+    `{encoder}.scale` of one channel (`EncoderProvenance.arrays`). `frames[encoder]` holds the pixels, or the
+    `mjpeg`, of `Frames` where the shards carry them, and is `[0, ...]` elsewhere.
     """
 
     meta: FeaturesMeta

@@ -28,11 +28,16 @@ class StoreSpec(Record):
     dtype: Literal["float16", "int8"] = Field(
         default="float16", description="`int8` keeps half of the bytes, with one float16 scale a token beside them."
     )
+    place: Literal["shards", "column"] = Field(
+        default="shards",
+        description="`column` puts all of this encoder into tars of its own beside the shards: it can be added or "
+        "replaced without touching them. Which samples a mixture holds never depends on a column.",
+    )
 
     @property
     def is_lossless(self) -> bool:
         """Whether features are kept as the encoder gave them, in float16."""
-        return self == StoreSpec()
+        return self.pool == 1 and self.dtype == "float16"
 
 
 TOKENS = {

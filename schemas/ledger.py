@@ -1,7 +1,7 @@
 """`ShardSample` (the JSON member of a sample in a tar) and `Ledger` (the account of a mixture)."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -45,6 +45,19 @@ class ShardSample(Record):
     """What its stored features lost, by encoder."""
 
 
+class ColumnSample(Record):
+    """`{key}.{encoder}.json` in a column's tar: whose features these are, and what made them."""
+
+    key: Key
+    binding_sha256: Sha256
+    """As in the sample's own JSON: features of another film no longer fit it."""
+    clips_sha256: Sha256
+    """`digest` of `clips` as the sample's own JSON has them: features of other frames no longer fit it."""
+    encoder: EncoderProvenance
+    storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
+    """As in `ShardSample`."""
+
+
 class Count(Record):
     """One line of an account."""
 
@@ -67,6 +80,22 @@ class ShardEntry(Record):
     sha256: Sha256
     size_bytes: int = Field(ge=0)
     count: Count
+
+
+class ColumnShard(Record):
+    """One tar of a column: the samples of the shard of its number, in the same order."""
+
+    name: str = Field(pattern=r"^shards/(train|heldout)-\d{6}\.[a-z0-9][a-z0-9_-]{0,31}\.tar$")
+    """Path in the mixture's folder: `shards/{split}-{000000}.{encoder}.tar`."""
+    sha256: Sha256
+    size_bytes: int = Field(ge=0)
+
+
+class Column(Record):
+    """An encoder with tars of its own."""
+
+    encoder: Name
+    shards: tuple[ColumnShard, ...]
 
 
 class Asked(Record):
@@ -124,6 +153,8 @@ class Ledger(Account):
 
     frames_for: tuple[Category, ...] = ()
     """Video samples of these categories carry their frames."""
+    frames_codec: Literal["rawvideo", "mjpeg"] = "rawvideo"
+    """How."""
     total: dict[str, Count]
     """By split."""
     by_modality: dict[str, Count]
@@ -135,12 +166,22 @@ class Ledger(Account):
     """By `split/name` of the conversation's generator."""
     origins: dict[str, Origin]
     """By source, both splits together."""
+    member_bytes: dict[str, int] = Field(default_factory=dict)
+    """By suffix of the tars' members, columns included, both splits together."""
     encoders: tuple[EncoderProvenance, ...]
+    """In the order in which a connector joins them."""
     storage_loss: dict[Name, StorageLoss] = Field(default_factory=dict)
     """By encoder, the mean over clips."""
     shards: tuple[ShardEntry, ...]
+    columns: tuple[Column, ...] = ()
     root_sha256: Sha256
-    """`digest` of the list of shard digests, in order: one number that names the whole mixture."""
+    """`digest` of the list of digests of shards, then of columns: one number that names the whole mixture."""
+
+    @property
+    def in_shards(self) -> tuple[EncoderProvenance, ...]:
+        """Encoders whose features lie in the samples' own tars."""
+        apart = {column.encoder for column in self.columns}
+        return tuple(encoder for encoder in self.encoders if encoder.name not in apart)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

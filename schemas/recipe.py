@@ -132,6 +132,18 @@ class ShardsSpec(Record):
     frames_for: tuple[Category, ...] = Field(
         default=(), description="Video samples of these categories also carry their frames (training stage 2)."
     )
+    frames_codec: Literal["rawvideo", "mjpeg"] = Field(
+        default="rawvideo",
+        description="How carried frames are kept: `rawvideo` as they are, `mjpeg` as JPEG pictures, full chroma.",
+    )
+    frames_quality: int = Field(
+        default=95, ge=1, le=100,
+        description="JPEG quality of `mjpeg` frames; unused otherwise. Raising it costs bytes and loses less.",
+    )  # fmt: skip
+
+    def carries_frames(self, modality: Modality, category: Category) -> bool:
+        """Whether a sample of these carries its frames."""
+        return modality is Modality.VIDEO and category in self.frames_for
 
 
 class BudgetSpec(Record):
@@ -248,6 +260,16 @@ class Recipe(Record):
         if unknown := sorted(set(self.mixture.weights) - set(names)):
             raise ValueError(f"mixture.weights names {', '.join(unknown)}, but the sources are {', '.join(names)}")
         return self
+
+    @property
+    def columns(self) -> tuple[Name, ...]:
+        """Encoders with tars of their own."""
+        return tuple(name for name, spec in self.encoders.items() if spec.store.place == "column")
+
+    def without_columns(self) -> Self:
+        """The recipe of the shards alone: whatever a column is, they are the same."""
+        kept = {name: spec for name, spec in self.encoders.items() if name not in self.columns}
+        return self.model_copy(update={"encoders": kept})
 
     def mixture_sha256(self) -> Sha256:
         """Digest of all that decides the mixture's bytes: not where it is put, how it is run, or trained on."""

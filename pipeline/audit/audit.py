@@ -155,7 +155,7 @@ def _open(found: TarSample, report: Callable[[Code, str], None]) -> Opened | Non
 
 
 def _promised(ledger: Ledger) -> list[str]:
-    features = [f"{column}.npy" for encoder in ledger.encoders for column in encoder.columns]
+    features = [f"{column}.npy" for encoder in ledger.encoders for column in encoder.arrays]
     frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
     return ["json", *features, *frames]
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from pipeline.benchmark.scores import Score, Scores
 from pipeline.benchmark.statistics import answer_prior
 from pipeline.runtime.files import write_text
+from schemas.arrays import EncoderProvenance
 from schemas.base import canonical_json
 from schemas.ledger import ShardSample
 from schemas.sample import Modality
@@ -35,6 +36,10 @@ class StoredSample(Protocol):
 
 class Reader(Protocol):
     """Random access to one split of a mixture (`pipeline.shards.reader.ShardReader` is one)."""
+
+    @property
+    def encoders(self) -> tuple[EncoderProvenance, ...]:
+        """Those of the mixture, in concatenation order."""
 
     def __len__(self) -> int:
         """Samples of the split."""
@@ -74,7 +79,8 @@ def score(train: Reader, heldout: Reader, answer: Answer) -> Scores:
     if not asked:
         raise ValueError("the held-out split holds no question: give a source held-out samples with questions")
     prior = answer_prior((a.question, a.topic, a.answer) for a in _questions(train))
-    stored = {a.position: heldout.read(a.position, _columns(heldout, a.position)) for a in asked}
+    encoders = [encoder.name for encoder in heldout.encoders]
+    stored = {a.position: heldout.read(a.position, encoders) for a in asked}
     words = [a.question for a in asked]
     ways: dict[str, Sequence[str]] = {
         "model": answer([stored[a.position] for a in asked], words),
@@ -103,10 +109,6 @@ def _questions(reader: Reader) -> Iterator[Asked]:
         sample = reader.read(position, []).sample
         for q in sample.questions:
             yield Asked(position, sample.modality, q["question"], q["answer"], q["topic"], q["evidence"])
-
-
-def _columns(reader: Reader, position: int) -> list[str]:
-    return [encoder.name for encoder in reader.read(position, []).sample.encoders]
 
 
 def _swapped(asked: Sequence[Asked]) -> list[int]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.decode.worker import STAGE, rejection
+from pipeline.decode.worker import STAGE, WITHOUT_FRAMES, rejection
 from pipeline.runtime.contract import Stage
 from pipeline.runtime.isolated import ChildDied, DeadlineExceeded, Isolated
 from schemas.arrays import Frames
 from schemas.media import DecodeSpec, Preprocessing
+from schemas.recipe import ShardsSpec
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Sample
 
@@ -23,16 +24,22 @@ class Decode(Stage[Sample, Frames]):
         spec: The grid, and what one sample may cost.
         preprocessing: By encoder name; one array each.
         media_roots: By source name, the folder its media paths are relative to.
+        shards: Which samples' frames the shards carry, and in which form.
     """
 
     name, version = STAGE, 2
 
     def __init__(
-        self, spec: DecodeSpec, preprocessing: Mapping[str, Preprocessing], media_roots: Mapping[str, str]
+        self,
+        spec: DecodeSpec,
+        preprocessing: Mapping[str, Preprocessing],
+        media_roots: Mapping[str, str],
+        shards: ShardsSpec = WITHOUT_FRAMES,
     ) -> None:
         self._spec = spec
         self._preprocessing = dict(preprocessing)
         self._media_roots = dict(media_roots)
+        self._shards = shards
         self._child = Isolated(
             "pipeline.decode.worker:decode_sample", deadline_s=spec.deadline_s, memory_mb=spec.memory_mb
         )
@@ -55,7 +62,9 @@ class Decode(Stage[Sample, Frames]):
             raise ValueError(f"source {sample.source!r} has no media root: {sorted(self._media_roots)} have one")
         where = sample.media[0].path if sample.media else ""
         try:
-            outcome: Frames | Rejection = self._child.call(sample, root, self._spec, self._preprocessing)
+            outcome: Frames | Rejection = self._child.call(
+                sample, root, self._spec, self._preprocessing, self._shards
+            )
         except DeadlineExceeded as error:
             return rejection(sample, Reason.DECODE_TIMEOUT, f"{error}: raise decode.deadline_s", where)
         except ChildDied as error:

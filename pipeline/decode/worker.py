@@ -17,18 +17,26 @@ from pipeline.decode.film_clips import Clips, Squares, check_duration, film_clip
 from pipeline.decode.grid import clip_duration_ns
 from pipeline.decode.images import image_size, load_image
 from pipeline.decode.media import BadMedia, open_plain
+from pipeline.decode.mjpeg import to_mjpeg
 from schemas.arrays import ClipTimes, Frames, FramesMeta
 from schemas.media import DecodeSpec, Preprocessing
+from schemas.recipe import ShardsSpec
 from schemas.rejection import Reason, Rejection
 from schemas.sample import MediaRef, Sample
 
 STAGE = "decode"
 
+WITHOUT_FRAMES = ShardsSpec()
+
 
 def decode_sample(
-    sample: Sample, root: str, spec: DecodeSpec, preprocessing: Mapping[str, Preprocessing]
+    sample: Sample,
+    root: str,
+    spec: DecodeSpec,
+    preprocessing: Mapping[str, Preprocessing],
+    shards: ShardsSpec = WITHOUT_FRAMES,
 ) -> Frames | Rejection:
-    """Every clip of a sample, sized for every encoder; media lie under `root`."""
+    """Every clip of a sample, sized for every encoder; media lie under `root`; `shards` tells of frames to keep."""
     found: list[Clips] = []
     for index, medium in enumerate(sample.media):
         decode = _image_clips if medium.kind == "image" else film_clips
@@ -38,14 +46,19 @@ def decode_sample(
                 found.append(decode(file, medium, index, spec, preprocessing))
         except BadMedia as bad:
             return rejection(sample, bad.reason, bad.detail, medium.path)
+    kept = shards.carries_frames(sample.modality, sample.category)
     meta = FramesMeta(
         key=sample.key,
+        kept=kept,
         clips=tuple(clip for clips in found for clip in clips.times),
         dropped_clips=sum(clips.dropped for clips in found),
         salvaged=any(clips.salvaged for clips in found),
     )
     frames = [squares for clips in found for squares in clips.frames]
-    return Frames(meta, {name: _stack(frames, name, len(meta.clips), p.size) for name, p in preprocessing.items()})
+    pixels = {name: _stack(frames, name, len(meta.clips), p.size) for name, p in preprocessing.items()}
+    if not kept or shards.frames_codec == "rawvideo":
+        return Frames(meta, pixels)
+    return Frames(meta, pixels, {name: to_mjpeg(each, shards.frames_quality) for name, each in pixels.items()})
 
 
 def probe_medium(root: str, path: str, kind: str, spec: DecodeSpec) -> dict[str, int | str] | tuple[Reason, str]:

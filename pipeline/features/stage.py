@@ -31,23 +31,21 @@ class Encode(Stage[Frames, Features]):
     processor). On a GPU, which is taken where PyTorch sees one, that is not promised.
     """
 
-    name, version = "features", 2
+    name, version = "features", 3
     wants_gpu = True
 
     def __init__(
         self,
         encoders: Mapping[str, EncoderSpec],
-        keep_frames: bool = False,
         frames_per_clip: int = 4,
         clips_at_once: int = 32,
     ) -> None:
-        """Takes `Recipe.encoders`; `keep_frames` passes the pixels on, beside the features.
+        """Takes `Recipe.encoders`.
 
         `frames_per_clip` is `DecodeSpec.frames_per_clip`: provenance states the grid of a film's clip.
         `clips_at_once` is `RuntimeSpec.clips_at_once`.
         """
         self._specs = dict(encoders)
-        self._keep_frames = keep_frames
         self._frames_per_clip = frames_per_clip
         self._clips_at_once = clips_at_once
         self._engines: dict[str, Engine] = {}
@@ -73,6 +71,8 @@ class Encode(Stage[Frames, Features]):
     def process(self, batch: Sequence[Frames]) -> list[Features | Rejection]:
         """One `Features` a sample, or a rejection when an encoder's output is not finite in float16.
 
+        A column's encoder refuses no sample, for columns never decide what a mixture holds: what is wrong stands
+        in `FeaturesMeta.not_finite`.
         Raises ValueError when the pixels of an encoder are absent or not of its size.
         """
         for frames in batch:
@@ -100,10 +100,13 @@ class Encode(Stage[Frames, Features]):
     def _outcome(self, frames: Frames, arrays: Mapping[str, NDArray[np.float16]]) -> Features | Rejection:
         columns: dict[str, NDArray[Any]] = {}
         losses: dict[str, StorageLoss] = {}
+        not_finite: dict[str, str] = {}
         for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                return self._reject(frames.key, name, array)
             store = self._specs[name].store
+            if not np.isfinite(array).all():
+                if store.place == "shards":
+                    return self._reject(frames.key, name, array)
+                not_finite[name], array = _what_is_not_finite(name, array), np.zeros_like(array)
             own = stored(name, array, store)
             columns |= own
             if len(array) and not store.is_lossless:
@@ -115,17 +118,29 @@ class Encode(Stage[Frames, Features]):
             salvaged=frames.meta.salvaged,
             encoders=tuple(engine.provenance for engine in self._engines.values()),
             storage_loss=losses,
+            not_finite=not_finite,
         )
-        return Features(meta, columns, {name: self._kept(frames.pixels[name]) for name in self._engines})
-
-    def _kept(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        # an empty array of its own: a view would keep the pixels in memory
-        return pixels if self._keep_frames else np.empty((0, *pixels.shape[1:]), np.uint8)
+        return Features(meta, columns, {name: _kept(frames, name) for name in self._engines})
 
     def _reject(self, key: str, encoder: str, array: NDArray[np.float16]) -> Rejection:
-        clips = sorted(set(np.argwhere(~np.isfinite(array))[:, 0].tolist()))
-        detail = (
-            f"encoder {encoder!r} gave values that float16 cannot hold in clips {clips[:10]} of {len(array)}: "
-            "look at the frames, or, if many samples are refused, at the encoder's weights"
+        return Rejection(
+            key=key,
+            stage=self.name,
+            reason=Reason.NON_FINITE_FEATURES,
+            detail=_what_is_not_finite(encoder, array),
         )
-        return Rejection(key=key, stage=self.name, reason=Reason.NON_FINITE_FEATURES, detail=detail)
+
+
+def _what_is_not_finite(encoder: str, array: NDArray[np.float16]) -> str:
+    clips = sorted(set(np.argwhere(~np.isfinite(array))[:, 0].tolist()))
+    return (
+        f"encoder {encoder!r} gave values that float16 cannot hold in clips {clips[:10]} of {len(array)}: "
+        "look at the frames, or, if many samples are refused, at the encoder's weights"
+    )
+
+
+def _kept(frames: Frames, name: str) -> NDArray[np.uint8]:
+    """The frames that the shards carry, passed on."""
+    pixels = frames.mjpeg.get(name, frames.pixels[name])
+    # an empty array of its own: a view would keep the pixels in memory
+    return pixels if frames.meta.kept else np.empty((0, *pixels.shape[1:]), np.uint8)

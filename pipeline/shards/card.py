@@ -48,7 +48,7 @@ def front_matter(ledger: Ledger) -> dict[str, Any]:
     recast what differs later. Feature arrays differ in their first two axes, which no ArrayND
     feature allows: they are nested lists there.
     """
-    columns = [(column, encoder) for encoder in ledger.encoders for column in encoder.columns]
+    columns = [(column, encoder) for encoder in ledger.encoders for column in encoder.arrays]
     frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
     features: list[dict[str, Any]] = [{"name": "json", "dtype": "json"}]
     features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in columns]

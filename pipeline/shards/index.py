@@ -1,6 +1,9 @@
-"""`index.parquet`: one row a sample, so that any sample is found, and read, without a scan of the tars."""
+"""`index.parquet`: one row a sample, so that any sample is found, and read, without a scan of the tars.
 
-from collections.abc import Sequence
+A column has an index of its own, so that it comes and goes without a change to this one.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.ledger import ShardSample
+from schemas.sample import Split
 
 INDEX = "index.parquet"
 SCHEMA = pa.schema(
@@ -32,6 +36,10 @@ SCHEMA = pa.schema(
         ("sizes", pa.list_(pa.int64())),  # of each member's data, bytes
     ]
 )
+COLUMN_SCHEMA = pa.schema(
+    [SCHEMA.field(n) for n in ("split", "position", "key", "shard", "offset", "members", "data_offsets", "sizes")]
+)
+"""Of `index.{encoder}.parquet`, where a column's tars hold the sample of the same position."""
 _ROWS_A_GROUP = 10_000
 
 
@@ -50,37 +58,40 @@ class Place:
 class IndexWriter:
     """Writes rows in groups, so that memory stays flat. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
         # A fixed codec, level and format version: equal rows give equal bytes.
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=3, version="2.6")
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, version="2.6")
+        self._schema = schema
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, position: int, shard: str, sample: ShardSample, place: Place) -> None:
-        """Appends the row of one sample."""
+    def add(
+        self,
+        split: Split,
+        position: int,
+        key: str,
+        shard: str,
+        place: Place,
+        traits: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Appends the row of one sample; `traits` are what only `index.parquet` tells."""
         self._rows.append(
             {
-                "split": sample.split.value,
+                "split": split.value,
                 "position": position,
-                "key": sample.key,
+                "key": key,
                 "shard": shard,
-                "source": sample.source,
-                "modality": sample.modality.value,
-                "category": sample.category.value,
-                "licence": sample.licence,
-                "generator": sample.generator.name,
-                "turns": len(sample.conversations),
-                "clips": len(sample.clips),
                 "offset": place.offset,
                 "members": place.members,
                 "data_offsets": place.data_offsets,
                 "sizes": place.sizes,
+                **(traits or {}),
             }
         )
         if len(self._rows) >= _ROWS_A_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
 
     def __enter__(self) -> Self:
@@ -94,7 +105,25 @@ class IndexWriter:
         self._writer.close()
 
 
-def read_index(folder: Path, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+def traits(sample: ShardSample) -> dict[str, Any]:
+    """What `index.parquet` tells of a sample besides its place."""
+    return {
+        "source": sample.source,
+        "modality": sample.modality.value,
+        "category": sample.category.value,
+        "licence": sample.licence,
+        "generator": sample.generator.name,
+        "turns": len(sample.conversations),
+        "clips": len(sample.clips),
+    }
+
+
+def column_index(encoder: str) -> str:
+    """Name of the index of a column."""
+    return f"index.{encoder}.parquet"
+
+
+def read_index(folder: Path, split: str, columns: Sequence[str] | None = None, name: str = INDEX) -> pa.Table:
     """The rows of one split, in order."""
-    table = pq.ParquetFile(folder / INDEX).read(columns=None if columns is None else ["split", *columns])
+    table = pq.ParquetFile(folder / name).read(columns=None if columns is None else ["split", *columns])
     return table.filter(pc.equal(table["split"], split))

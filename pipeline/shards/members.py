@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.arrays import Features
+from schemas.arrays import EncoderProvenance, Features
 from schemas.base import digest
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
-from schemas.sample import Category, Modality, QuestionAnswer, Sample
+from schemas.recipe import ShardsSpec
+from schemas.sample import QuestionAnswer, Sample
 
 MAX_NAME_BYTES = 100
 """USTAR's name field (POSIX.1-1988 ustar header). Its prefix field would stretch it, but wids ignores that."""
@@ -48,9 +49,9 @@ class Member:
     payload: bytes
 
 
-def shard_sample(packed: Packed) -> ShardSample:
-    """The JSON member's content."""
-    sample, turns = packed.sample, packed.conversation.turns
+def shard_sample(packed: Packed, encoders: tuple[EncoderProvenance, ...]) -> ShardSample:
+    """The JSON member's content; `encoders` are those whose features lie beside it."""
+    sample, turns, meta = packed.sample, packed.conversation.turns, packed.features.meta
     binding = sample.binding_sha256()
     return ShardSample(
         key=sample.key,
@@ -70,37 +71,56 @@ def shard_sample(packed: Packed) -> ShardSample:
             if isinstance(a, QuestionAnswer)
         ),
         media=sample.media,
-        clips=packed.features.meta.clips,
-        dropped_clips=packed.features.meta.dropped_clips,
-        salvaged=packed.features.meta.salvaged,
-        encoders=packed.features.meta.encoders,
-        storage_loss=packed.features.meta.storage_loss,
+        clips=meta.clips,
+        dropped_clips=meta.dropped_clips,
+        salvaged=meta.salvaged,
+        encoders=encoders,
+        storage_loss={name: loss for name, loss in meta.storage_loss.items() if name in {e.name for e in encoders}},
     )
 
 
 def members(
-    record: ShardSample, features: Features, encoders: Sequence[str], frames_for: Sequence[Category]
+    record: ShardSample, features: Features, encoders: Sequence[EncoderProvenance], spec: ShardsSpec
 ) -> list[Member]:
     """The members of a sample in their order: json, features by encoder, frames by encoder.
 
-    The suffixes depend on `encoders` and on whether `frames_for` is empty, never on the sample:
+    The suffixes depend on `encoders` and on whether `spec` carries frames of any sample, never on the sample:
     readers infer a schema from the first samples. Raises ValueError when an array is missing or a
     member's name is too long.
     """
+    carried = spec.carries_frames(record.modality, record.category)
     found = [Member("json", record.canonical().encode())]
-    for name in encoders:
-        columns = next((e.columns for e in record.encoders if e.name == name), (name,))
-        found += [Member(f"{column}.npy", _npy(_array(features, "arrays", column))) for column in columns]
-    if frames_for:
-        wanted = record.modality is Modality.VIDEO and record.category in frames_for
-        for name in encoders:
-            frames = _array(features, "frames", name)
-            found.append(Member(f"{name}.frames.npy", _npy(frames if wanted else frames[:0])))
-            if wanted and len(frames) != len(record.clips):
-                raise ValueError(f"{record.key} has {len(record.clips)} clips but {name} frames of {len(frames)}")
-    for member in found:
-        _check_name(f"{record.key}.{member.suffix}")
+    for encoder in encoders:
+        found += feature_members(features, encoder)
+    for encoder in encoders:
+        found += frame_members(features, encoder.name, spec, carried)
+    check_names(record.key, found)
     return found
+
+
+def feature_members(features: Features, encoder: EncoderProvenance) -> list[Member]:
+    """The arrays of one encoder."""
+    return [Member(f"{name}.npy", _npy(_array(features, "arrays", name))) for name in encoder.arrays]
+
+
+def frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool) -> list[Member]:
+    """The frames of one encoder: a member if `spec` carries any sample's frames, filled where `carried`."""
+    if not spec.frames_for:
+        return []
+    frames, clips = _array(features, "frames", name), len(features.meta.clips)
+    if spec.frames_codec == "mjpeg":
+        if carried and frames.ndim != 1:
+            raise ValueError(f"{features.key}: frames of {name} are {frames.shape}, not JPEG pictures in one row")
+        return [Member(f"{name}.frames.mjpeg", frames.tobytes() if carried else b"")]
+    if carried and len(frames) != clips:
+        raise ValueError(f"{features.key} has {clips} clips but {name} frames of {len(frames)}")
+    return [Member(f"{name}.frames.npy", _npy(frames if carried else frames[:0]))]
+
+
+def check_names(key: str, members: Sequence[Member]) -> None:
+    """Raises ValueError where a member of sample `key` has a name that other readers would cut."""
+    for member in members:
+        _check_name(f"{key}.{member.suffix}")
 
 
 def _array(features: Features, group: str, name: str) -> NDArray[Any]:

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.shards.index import INDEX, read_index
-from schemas.arrays import restored
-from schemas.ledger import ShardSample
+from pipeline.shards.index import INDEX, column_index, read_index
+from pipeline.shards.mjpeg import MjpegError, from_mjpeg
+from schemas.arrays import EncoderProvenance, restored
+from schemas.ledger import LEDGER, Ledger, ShardSample
 from schemas.sample import Category, Modality
 
 _CHANGED = f"The tar is not the one {INDEX} was written for: build the mixture again, or restore both."
-_COLUMNS = ("key", "shard", "modality", "category", "members", "data_offsets", "sizes")
+_PLACE = ("key", "shard", "members", "data_offsets", "sizes")
 
 
 class ShardError(LookupError):
@@ -42,18 +43,20 @@ class StoredSample:
 
 
 class ShardReader:
-    """One split of the mixture in `folder`, by position.
+    """One split of the mixture in `folder`, by position; columns are joined to their samples as they are read.
 
-    Raises ShardError when the folder has no index, or no sample of the split.
+    Raises ShardError when the folder has no index or ledger, or no sample of the split.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        self._folder = folder
-        if not (folder / INDEX).is_file():
-            raise ShardError(f"{folder} has no {INDEX}: give the folder of a finished mixture")
-        self._index: pa.Table = read_index(folder, split, _COLUMNS).combine_chunks()
-        if not self._index.num_rows:
-            raise ShardError(f"{folder / INDEX} lists no sample of split {split!r}")
+        self._folder, self._split = folder, split
+        if absent := [name for name in (INDEX, LEDGER) if not (folder / name).is_file()]:
+            raise ShardError(f"{folder} has no {' and no '.join(absent)}: give the folder of a finished mixture")
+        ledger = Ledger.read(folder)
+        self.encoders: tuple[EncoderProvenance, ...] = ledger.encoders
+        """All encoders, in the order in which a connector joins them."""
+        self._index = self._read_index(INDEX, (*_PLACE, "modality", "category"))
+        self._columns: dict[str, pa.Table | None] = {column.encoder: None for column in ledger.columns}
 
     def __len__(self) -> int:
         """Samples of the split."""
@@ -83,22 +86,41 @@ class ShardReader:
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of a split of {len(self)} samples")
-        row = self._index.slice(position, 1).to_pylist()[0]
-        shard = _Tar(self._folder / row["shard"], row)
-        scales = {name: f"{name}.scale.npy" for name in encoders if f"{name}.scale.npy" in row["members"]}
-        features = {name: f"{name}.npy" for name in encoders}
-        pixels = {name: f"{name}.frames.npy" for name in encoders if frames}
-        payloads = shard.payloads(["json", *features.values(), *scales.values(), *pixels.values()])
-        columns: dict[str, NDArray[Any]] = {}
-        for name, suffix in features.items():
-            columns[name] = shard.array(payloads, suffix, np.int8 if name in scales else np.float16)
-            if name in scales:
-                columns[f"{name}.scale"] = shard.array(payloads, scales[name], np.float16)
+        shard = self._tar(self._index, position)
+        apart = [name for name in encoders if name in self._columns]
+        beside = [name for name in encoders if name not in self._columns]
+        payloads = shard.payloads(["json", *shard.suffixes(beside, frames)])
+        sample = shard.record(payloads["json"])
+        found = {name: shard.arrays(payloads, name, sample, frames) for name in beside}
+        for name in apart:
+            column = self._tar(self._column(name), position)
+            found[name] = column.arrays(column.payloads(column.suffixes([name], frames)), name, sample, frames)
         return StoredSample(
-            sample=shard.record(payloads["json"]),
-            features={name: restored(name, columns) for name in features},
-            frames={name: shard.array(payloads, suffix, np.uint8) for name, suffix in pixels.items()},
+            sample=sample,
+            features={name: found[name][0] for name in encoders},
+            frames={name: found[name][1] for name in encoders if frames},
         )
+
+    def _tar(self, index: pa.Table, position: int) -> "_Tar":
+        row = index.slice(position, 1).to_pylist()[0]
+        return _Tar(self._folder / row["shard"], row)
+
+    def _read_index(self, name: str, fields: Sequence[str]) -> pa.Table:
+        index: pa.Table = read_index(self._folder, self._split, fields, name).combine_chunks()
+        if not index.num_rows:
+            raise ShardError(f"{self._folder / name} lists no sample of split {self._split!r}")
+        return index
+
+    def _column(self, encoder: str) -> pa.Table:
+        """Where a column lies, read when first asked for. Its keys must be the shards' own, in their order."""
+        if (index := self._columns[encoder]) is None:
+            name = column_index(encoder)
+            if not (self._folder / name).is_file():
+                raise ShardError(f"{self._folder} has no {name}: its column {encoder} is not whole")
+            index = self._columns[encoder] = self._read_index(name, _PLACE)
+            if not index["key"].equals(self._index["key"]):
+                raise ShardError(f"{self._folder / name} is of other samples than {INDEX}: build the mixture again")
+        return index
 
 
 class _Tar:
@@ -109,6 +131,39 @@ class _Tar:
         self._where = f"{row['shard']}, sample {self._key}"
         places = zip(row["data_offsets"], row["sizes"], strict=True)
         self._places: dict[str, tuple[int, int]] = dict(zip(row["members"], places, strict=True))
+
+    def suffixes(self, encoders: Sequence[str], frames: bool) -> list[str]:
+        """The members that hold these encoders' features, and frames."""
+        found = []
+        for name in encoders:
+            found += [f"{name}.npy"] + [s for s in (f"{name}.scale.npy",) if s in self._places]
+            found += [self._frames(name)] if frames else []
+        return found
+
+    def arrays(
+        self, payloads: dict[str, bytearray], encoder: str, sample: ShardSample, frames: bool
+    ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Features and frames of one encoder from its members; no frames where they were not asked for."""
+        scale = f"{encoder}.scale.npy"
+        codes = self.array(payloads, f"{encoder}.npy", np.int8 if scale in payloads else np.float16)
+        columns = {encoder: codes}
+        if scale in payloads:
+            columns[f"{encoder}.scale"] = self.array(payloads, scale, np.float16)
+        shown = self._pictures(payloads, encoder, sample) if frames else np.zeros((0,) * 4 + (3,), np.uint8)
+        return restored(encoder, columns), shown
+
+    def _pictures(self, payloads: dict[str, bytearray], encoder: str, sample: ShardSample) -> NDArray[np.uint8]:
+        suffix = self._frames(encoder)
+        if suffix.endswith(".npy"):
+            return self.array(payloads, suffix, np.uint8)
+        try:
+            return from_mjpeg(payloads[suffix], [len(clip.t_ns) for clip in sample.clips])
+        except MjpegError as error:
+            raise ShardError(f"{self._where}: {suffix} cannot be read: {error}") from error
+
+    def _frames(self, encoder: str) -> str:
+        mjpeg = f"{encoder}.frames.mjpeg"
+        return mjpeg if mjpeg in self._places else f"{encoder}.frames.npy"
 
     def payloads(self, suffixes: Sequence[str]) -> dict[str, bytearray]:
         """The bytes of these members, each proven to be the member that the index means."""

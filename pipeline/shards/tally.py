@@ -1,7 +1,7 @@
 """The writer's count of what it wrote: the other half of the proof is the audit's own count."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import fsum
 
 from schemas.arrays import StorageLoss
@@ -20,7 +20,8 @@ def counted(sample: ShardSample, size_bytes: int) -> Counter[str]:
     )
 
 
-def _mean(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
+def mean_loss(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
+    """Of (clips, loss) the mean over clips, to six digits."""
     clips = sum(weight for weight, _ in losses)
     fields = {
         field: round(fsum(weight * getattr(loss, field) for weight, loss in losses) / clips, 6)
@@ -35,11 +36,13 @@ class Tally:
     def __init__(self) -> None:
         self._tables: dict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._strata: Counter[str] = Counter()
+        self._member_bytes: Counter[str] = Counter()
         self._losses: dict[str, list[tuple[int, StorageLoss]]] = {}
         self._origins: dict[str, tuple[set[str], set[str], set[str]]] = {}
 
-    def add(self, sample: ShardSample, line: Counter[str]) -> None:
-        """Counts one sample under all its labels."""
+    def add(self, sample: ShardSample, line: Counter[str], sizes: Mapping[str, int]) -> None:
+        """Counts one sample under all its labels; `sizes` are bytes by suffix of its members."""
+        self._member_bytes.update(sizes)
         labels = {
             "by_modality": sample.modality,
             "by_source": sample.source,
@@ -68,9 +71,13 @@ class Tally:
             for table, lines in self._tables.items()
         }
 
+    def member_bytes(self) -> dict[str, int]:
+        """By suffix, in the members' order."""
+        return dict(self._member_bytes)
+
     def storage_loss(self) -> dict[str, StorageLoss]:
         """By encoder, the mean over clips, to six digits."""
-        return {name: _mean(losses) for name, losses in self._losses.items()}
+        return {name: mean_loss(losses) for name, losses in self._losses.items()}
 
     def origins(self) -> dict[str, Origin]:
         """By source."""

@@ -6,35 +6,20 @@ one handed in. Memory holds the arrays of one sample, and the records of one sha
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 from pipeline.runtime.files import published, write_text
 from pipeline.shards.card import write_card
-from pipeline.shards.index import INDEX, IndexWriter, Place
-from pipeline.shards.members import Packed, members, shard_sample
-from pipeline.shards.sidecars import write_energon, write_tar_index, write_wids
+from pipeline.shards.index import INDEX, IndexWriter, traits
+from pipeline.shards.members import Member, Packed, members, shard_sample
+from pipeline.shards.packing import WrittenTar, write_tars
+from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
-from pipeline.shards.tar import TarShard
 from schemas.arrays import EncoderProvenance
-from schemas.base import Sha256, digest
+from schemas.base import digest
 from schemas.ledger import LEDGER, Account, Count, Ledger, ShardEntry, ShardSample
 from schemas.recipe import ShardsSpec
 from schemas.sample import Split
-
-
-@dataclass(frozen=True)
-class WrittenShard:
-    """One finished tar and what lies in it."""
-
-    name: str
-    """Path in the mixture's folder."""
-    sha256: Sha256
-    size_bytes: int
-    samples: tuple[tuple[ShardSample, Place], ...]
-    exclusive_end: int
-    """Where the last member ends, before the tar's trailing zero blocks; bytes."""
 
 
 def write_mixture(
@@ -47,78 +32,68 @@ def write_mixture(
     """Writes the whole artefact into `folder`; `ledger.json` comes last.
 
     `splits` holds each split's samples in their final order and is read once, lazily. `encoders`
-    names the feature columns in the recipe's order. Raises ValueError when there is no sample, or a
-    sample's features do not come from these encoders.
+    names those whose features go into the samples' tars, in the recipe's order. Raises ValueError when
+    there is no sample, or a sample's features do not come from these encoders.
     """
-    tally, entries, provenance = Tally(), [], _Provenance(encoders)
+    tally, entries, known = Tally(), [], _Encoders(encoders)
     with ExitStack() as stack:
         index = stack.enter_context(IndexWriter(stack.enter_context(published(folder / INDEX))))
         for split in Split:
             position = 0
-            samples = provenance.checked(splits.get(split, ()))
-            for shard in write_shards(folder, split, samples, encoders, spec):
+            rows = _rows(splits.get(split, ()), split, known, spec)
+            for shard in write_tars(folder, split, rows, spec.samples_per_shard):
                 lines = [counted(sample, sum(place.sizes)) for sample, place in shard.samples]
                 for (sample, place), line in zip(shard.samples, lines, strict=True):
-                    index.add(position, shard.name, sample, place)
-                    tally.add(sample, line)
+                    index.add(split, position, sample.key, shard.name, place, traits(sample))
+                    tally.add(sample, line, dict(zip(place.members, place.sizes, strict=True)))
                     position += 1
-                write_tar_index(folder / shard.name, [p.offset for _, p in shard.samples], shard.exclusive_end)
                 entries.append(_entry(shard, split, lines))
-    ledger = _ledger(account, spec, tally, entries, provenance.found())
+    ledger = _ledger(account, spec, tally, entries, known.found())
     write_wids(folder, ledger)
     write_energon(folder, ledger)
-    write_card(folder, ledger)
-    write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
+    write_ledger(folder, ledger)
     return ledger
 
 
-def write_shards(
-    folder: Path, split: Split, samples: Iterable[Packed], encoders: Sequence[str], spec: ShardsSpec
-) -> Iterator[WrittenShard]:
-    """Packs `samples`, in order, into `shards/{split}-{000000}.tar`, yielding each tar once it is durable."""
-    queue = iter(samples)
-    number = 0
-    while first := next(queue, None):
-        batch = chain([first], islice(queue, spec.samples_per_shard - 1))
-        yield _write_shard(folder, f"shards/{split}-{number:06d}.tar", split, batch, encoders, spec)
-        number += 1
+def write_ledger(folder: Path, ledger: Ledger) -> None:
+    """The card, which tells what the ledger tells, then the ledger."""
+    write_card(folder, ledger)
+    write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
 
 
-def _write_shard(
-    folder: Path, name: str, split: Split, samples: Iterable[Packed], encoders: Sequence[str], spec: ShardsSpec
-) -> WrittenShard:
-    written: list[tuple[ShardSample, Place]] = []
-    with published(folder / name) as attempt, TarShard(attempt) as tar:
-        for packed in samples:
-            record = shard_sample(packed)
-            if record.split is not split:
-                raise ValueError(f"{record.key} is of split {record.split}, but was handed in for {split}")
-            offset = tar.tell()
-            found = members(record, packed.features, encoders, spec.frames_for)
-            data_offsets = tuple(tar.add(f"{record.key}.{m.suffix}", m.payload) for m in found)
-            suffixes, sizes = tuple(m.suffix for m in found), tuple(len(m.payload) for m in found)
-            written.append((record, Place(offset, suffixes, data_offsets, sizes)))
-        exclusive_end = tar.tell()
-    return WrittenShard(name, tar.sha256, tar.size, tuple(written), exclusive_end)
+def _rows(
+    samples: Iterable[Packed], split: Split, encoders: "_Encoders", spec: ShardsSpec
+) -> Iterator[tuple[ShardSample, Sequence[Member]]]:
+    for packed in samples:
+        if packed.sample.split is not split:
+            raise ValueError(
+                f"{packed.sample.key} is of split {packed.sample.split}, but was handed in for {split}"
+            )
+        provenance = encoders.of(packed)
+        record = shard_sample(packed, provenance)
+        yield record, members(record, packed.features, provenance, spec)
 
 
-class _Provenance:
-    """Holds all samples of a mixture to one list of encoders: features of two must never be mixed."""
+class _Encoders:
+    """Holds all samples of a mixture to one list of encoders: features of two must never be mixed.
 
-    def __init__(self, encoders: Sequence[str]) -> None:
-        self._names = list(encoders)
+    Of a sample's encoders only those in `names` go into its tar; the others are columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = list(names)
         self._first: tuple[EncoderProvenance, ...] | None = None
 
-    def checked(self, samples: Iterable[Packed]) -> Iterator[Packed]:
-        for packed in samples:
-            meta = packed.features.meta
-            self._first = self._first or meta.encoders
-            if meta.encoders != self._first or [e.name for e in meta.encoders] != self._names:
-                raise ValueError(
-                    f"features of {meta.key} come from {meta.encoders}, this mixture's from {self._first} "
-                    f"in the order {self._names}: encode all samples with the same weights and preprocessing"
-                )
-            yield packed
+    def of(self, packed: Packed) -> tuple[EncoderProvenance, ...]:
+        meta = packed.features.meta
+        found = tuple(encoder for encoder in meta.encoders if encoder.name in self._names)
+        self._first = found if self._first is None else self._first
+        if found != self._first or [e.name for e in found] != self._names:
+            raise ValueError(
+                f"features of {meta.key} come from {meta.encoders}, this mixture's from {self._first} "
+                f"in the order {self._names}: encode all samples with the same weights and preprocessing"
+            )
+        return found
 
     def found(self) -> tuple[EncoderProvenance, ...]:
         if self._first is None:
@@ -126,7 +101,7 @@ class _Provenance:
         return self._first
 
 
-def _entry(shard: WrittenShard, split: Split, lines: Sequence[Mapping[str, int]]) -> ShardEntry:
+def _entry(shard: WrittenTar[ShardSample], split: Split, lines: Sequence[Mapping[str, int]]) -> ShardEntry:
     count = Count(**{field: sum(line[field] for line in lines) for field in Count.model_fields})
     return ShardEntry(name=shard.name, split=split, sha256=shard.sha256, size_bytes=shard.size_bytes, count=count)
 
@@ -145,8 +120,10 @@ def _ledger(
         **kept,
         asked=asked,
         frames_for=spec.frames_for,
+        frames_codec=spec.frames_codec,
         **tally.tables(),
         origins=tally.origins(),
+        member_bytes=tally.member_bytes(),
         encoders=encoders,
         storage_loss=tally.storage_loss(),
         shards=tuple(entries),

@@ -37,6 +37,10 @@ class StoredSample(Protocol):
 class Reader(Protocol):
     """Random access to one split of a mixture (`pipeline.shards.reader.ShardReader` is one)."""
 
+    @property
+    def encoders(self) -> tuple[EncoderProvenance, ...]:
+        """Those of the mixture, in concatenation order."""
+
     def __len__(self) -> int:
         """Samples of the split."""
 
@@ -88,15 +92,11 @@ class Batch:
         )
 
 
-def provenance(reader: Reader) -> tuple[EncoderProvenance, ...]:
-    """The encoders of the split's feature columns, in concatenation order.
-
-    Raises ValueError when the split holds no sample with media.
-    """
-    seen = reader.positions([m for m in Modality if m is not Modality.TEXT], [])
-    if not seen:
+def encoders_of(reader: Reader) -> tuple[EncoderProvenance, ...]:
+    """The mixture's encoders. Raises ValueError when the split holds no sample with media for them to see."""
+    if not reader.positions([m for m in Modality if m is not Modality.TEXT], []):
         raise ValueError("the mixture holds no image and no video: there is nothing for a connector to learn from")
-    return reader.read(seen[0], []).sample.encoders
+    return reader.encoders
 
 
 def chosen_clips(count: int, at_most: int) -> list[int]:

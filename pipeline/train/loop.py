@@ -33,7 +33,7 @@ from pipeline.train.checkpoint import (
     stage_folder,
 )
 from pipeline.train.connector import Connector, ConnectorSpec, common_grid
-from pipeline.train.dataset import Batch, Item, Reader, collate, labels_of, provenance, shown
+from pipeline.train.dataset import Batch, Item, Reader, collate, encoders_of, labels_of, shown
 from pipeline.train.model import VideoLMM, load_llm, load_tokenizer
 from pipeline.train.prompt import ChatMl, Talk, train_tokenizer
 from pipeline.train.schedule import batches, learning_rate_factor, order, stream
@@ -236,7 +236,7 @@ def _parts(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 def _prepare(reader: Reader, spec: TrainSpec, encoders: Mapping[str, nn.Module]) -> Run:
-    columns = provenance(reader)
+    columns = encoders_of(reader)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if spec.llm.checkpoint == "tiny":
         tokenizer = train_tokenizer(list(_texts(reader)), spec.llm.vocabulary)

@@ -24,6 +24,7 @@ class Stored:
 @dataclass(frozen=True)
 class Rows:
     stored: tuple
+    encoders = ()
 
     def __len__(self):
         return len(self.stored)

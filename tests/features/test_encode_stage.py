@@ -106,11 +106,9 @@ def test_features_that_float16_cannot_hold_are_a_rejection_that_names_the_encode
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_pixels_are_passed_on_only_when_asked_for(keep):
-    encode = Encode(SPECS, keep_frames=keep)
-    encode.setup()
-    features = encode.process([VIDEO])[0]
-    encode.close()
+def test_pixels_are_passed_on_only_when_asked_for(stage, keep):
+    video = Frames(VIDEO.meta.model_copy(update={"kept": keep}), VIDEO.pixels)
+    features = stage.process([video])[0]
     for name, array in VIDEO.pixels.items():
         np.testing.assert_array_equal(features.frames[name], array if keep else array[:0])
         assert keep or features.frames[name].base.nbytes == 0  # no view that holds the pixels in memory

@@ -10,7 +10,8 @@ import shard_factory as made
 import webdataset
 
 from pipeline.shards.members import Packed
-from pipeline.shards.writer import write_mixture, write_shards
+from pipeline.shards.packing import write_tars
+from pipeline.shards.writer import _Encoders, _rows, write_mixture
 from schemas.arrays import Features
 from schemas.base import digest, sha256_text
 from schemas.ledger import Count, Ledger, ShardSample
@@ -156,7 +157,8 @@ def test_samples_are_taken_one_shard_at_a_time(tmp_path):
             taken.append(packed.sample.key)
             yield packed
 
-    shards = write_shards(tmp_path, Split.TRAIN, stream(), made.NAMES, made.WITH_FRAMES)
+    rows = _rows(stream(), Split.TRAIN, _Encoders(made.NAMES), made.WITH_FRAMES)
+    shards = write_tars(tmp_path, Split.TRAIN, rows, made.WITH_FRAMES.samples_per_shard)
     for number in range(1, 4):
         next(shards)
         assert len(taken) == 12 * number

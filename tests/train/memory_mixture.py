@@ -53,6 +53,8 @@ class Stored:
 
 
 class MemoryReader:
+    encoders = ENCODERS
+
     def __init__(self, stored):
         self.stored = list(stored)
 

@@ -1,0 +1,99 @@
+"""Columns of a build: encoders in tars of their own, which never decide which samples the mixture holds.
+
+A column is made from the features of the build's own waves where there are any, else (an encoder added to, or
+replaced beside, shards that are whole) from the shards' samples, encoded anew by the missing encoders alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.runtime.contract import Keyed
+from pipeline.runtime.passes import BudgetError
+from pipeline.runtime.workspace import Work
+from pipeline.shards.columns import Encoded
+from pipeline.shards.index import read_index
+from pipeline.shards.reader import ShardReader
+from schemas.arrays import Features
+from schemas.base import InputError
+from schemas.ledger import Ledger
+from schemas.recipe import Recipe
+from schemas.rejection import Rejection
+from schemas.sample import Sample, Split
+
+SHOWN = 5
+"""Samples that an error names before it only counts."""
+
+Readers = Mapping[str, Callable[[], Keyed]]
+"""By key, how to read its `Features`, or why there are none."""
+
+
+class ColumnError(BudgetError):
+    """An encoder has no features for some sample of the mixture, so it has no column: none may be missing."""
+
+
+def column_work(recipe: Recipe, name: str, weights: Any, stages: Any, shards: Work) -> Work:
+    """Identity of the column of encoder `name` beside the shards of that work.
+
+    `weights` tells files apart, `stages` versions of the code, both JSON-like.
+    """
+    spec = recipe.encoders[name].model_dump(mode="json")
+    return Work(
+        "columns", 1, {"encoder": [name, spec], "weights": weights, "stages": stages}, (shards.fingerprint,)
+    )
+
+
+def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, list[Sample]]:
+    """The samples of finished shards, in their order. Raises InputError where one is no candidate any more."""
+    order = {
+        Split(split): read_index(shards, split, ["key"])["key"].to_pylist() for split in Ledger.read(shards).total
+    }
+    for key in (key for keys in order.values() for key in keys):
+        if key not in samples:
+            raise InputError(
+                f"{key} is in the shards, but no longer a candidate: `mixture clean --all`, and build anew"
+            )
+    return {split: [samples[key] for key in keys] for split, keys in order.items()}
+
+
+def encoded(
+    name: str, samples: Sequence[Sample], readers: Readers, shards: ShardReader | None
+) -> Iterator[Encoded]:
+    """The samples with their features; with `shards`, held against what these hold at the same position.
+
+    Raises ColumnError where a sample has none, InputError where its media or frames are not those of the shards.
+    """
+    for position, sample in enumerate(samples):
+        outcome = readers[sample.key]()
+        if _failure(name, outcome):
+            raise ColumnError(_told(name, samples, readers))
+        features = cast("Features", outcome)
+        if shards is not None:
+            _check_same(shards, position, sample, features)
+        yield Encoded(sample, features)
+
+
+def _check_same(shards: ShardReader, position: int, sample: Sample, features: Features) -> None:
+    stored = shards.read(position, ()).sample
+    if (stored.binding_sha256, stored.clips) != (sample.binding_sha256(), features.meta.clips):
+        raise InputError(
+            f"{sample.key} has other media, annotations or frames now than in the shards: features of these would "
+            "be given to those; put the old media back, or `mixture clean --all` and build anew"
+        )
+
+
+def _failure(name: str, outcome: Keyed) -> str:
+    """Why encoder `name` has no features in `outcome`; empty where it has."""
+    if isinstance(outcome, Rejection):
+        return f"{outcome.stage}: {outcome.detail}"
+    return cast("Features", outcome).meta.not_finite.get(name, "")
+
+
+def _told(name: str, samples: Sequence[Sample], readers: Readers) -> str:
+    outcomes = ((sample.key, _failure(name, readers[sample.key]())) for sample in samples)
+    failed = [f"{key} ({why})" for key, why in outcomes if why]
+    return (
+        f"encoder {name!r} can have no column: {len(failed)} of {len(samples)} samples fail, such as "
+        f"{'; '.join(failed[:SHOWN])}. Mend the media, or take another precision or layer; or set its store.place "
+        "to shards and build anew: there a sample that fails is replaced by a reserve."
+    )

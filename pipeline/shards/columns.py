@@ -1,0 +1,159 @@
+"""Columns: an encoder in tars of its own, `shards/{split}-{000000}.{encoder}.tar`, beside the shards.
+
+    {key}.{encoder}.json            whose features these are, and what made them (`ColumnSample`)
+    {key}.{encoder}.npy             as in a sample's own tar; likewise `.scale.npy` and `.frames.*`
+
+A column has the keys of the shards in their order, shard by shard, and an index of its own, so it comes, goes
+and is replaced without a change to any other file but the ledger and the card.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pipeline.runtime.files import link, published, write_text
+from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index
+from pipeline.shards.members import Member, check_names, feature_members, frame_members
+from pipeline.shards.packing import write_tars
+from pipeline.shards.tally import mean_loss
+from pipeline.shards.writer import write_ledger
+from schemas.arrays import EncoderProvenance, Features, StorageLoss
+from schemas.base import Name, Record, Sha256, digest
+from schemas.ledger import Column, ColumnSample, ColumnShard, Ledger
+from schemas.recipe import ShardsSpec
+from schemas.sample import Sample, Split
+
+COLUMN = "column.json"
+"""Written last into the folder of a column."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample with the features of a column."""
+
+    sample: Sample
+    features: Features
+
+
+class WrittenColumn(Record):
+    """What a ledger will tell of a column."""
+
+    column: Column
+    provenance: EncoderProvenance
+    storage_loss: dict[Name, StorageLoss]
+    member_bytes: dict[str, int]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Of the column in `folder`."""
+        return cls.model_validate_json((folder / COLUMN).read_bytes())
+
+
+def write_column(
+    folder: Path, encoder: str, splits: Mapping[Split, Iterable[Encoded]], spec: ShardsSpec
+) -> WrittenColumn:
+    """Writes the tars of `encoder`, their index and, last, `column.json` into `folder`.
+
+    `splits` holds the samples of the shards, in their order, and is read once, lazily; `spec` is the shards' own.
+    Raises ValueError when samples were encoded with different weights, or there is none.
+    """
+    rows, shards, sizes = _Rows(encoder, spec), [], dict[str, int]()
+    with published(folder / column_index(encoder)) as path, IndexWriter(path, COLUMN_SCHEMA) as index:
+        for split in Split:
+            position = 0
+            encoded = rows.of(splits.get(split, ()))
+            for tar in write_tars(folder, split, encoded, spec.samples_per_shard, f".{encoder}"):
+                for sample, place in tar.samples:
+                    index.add(split, position, sample.key, tar.name, place)
+                    position += 1
+                    for suffix, size in zip(place.members, place.sizes, strict=True):
+                        sizes[suffix] = sizes.get(suffix, 0) + size
+                shards.append(ColumnShard(name=tar.name, sha256=tar.sha256, size_bytes=tar.size_bytes))
+    written = WrittenColumn(
+        column=Column(encoder=encoder, shards=tuple(shards)),
+        provenance=rows.provenance(),
+        storage_loss={encoder: mean_loss(rows.losses)} if rows.losses else {},
+        member_bytes=sizes,
+    )
+    write_text(folder / COLUMN, written.model_dump_json(indent=1) + "\n")
+    return written
+
+
+def join(
+    folder: Path, shards: Path, columns: Mapping[str, Path], encoders: Sequence[str], recipe_sha256: Sha256
+) -> Ledger:
+    """Makes `folder` the mixture of `shards` (what `write_mixture` wrote) with `columns` (encoder -> its folder).
+
+    Files are linked, not copied; only ledger and card are written. `encoders` is the recipe's order.
+    """
+    told = Ledger.read(shards)
+    written = {encoder: WrittenColumn.read(path) for encoder, path in columns.items()}
+    for source in (shards, *columns.values()):
+        for path in sorted(p for p in source.rglob("*") if p.is_file() and p.name not in _REWRITTEN):
+            link(path, folder / path.relative_to(source))
+    ledger = _joined(told, [written[name] for name in encoders if name in written], encoders, recipe_sha256)
+    write_ledger(folder, ledger)
+    return ledger
+
+
+_REWRITTEN = {"ledger.json", "README.md", "manifest.json", COLUMN}
+
+
+def _joined(told: Ledger, columns: Sequence[WrittenColumn], encoders: Sequence[str], recipe: Sha256) -> Ledger:
+    provenance = {e.name: e for e in (*told.encoders, *(column.provenance for column in columns))}
+    losses, sizes = dict(told.storage_loss), dict(told.member_bytes)
+    for column in columns:
+        losses |= column.storage_loss
+        sizes |= column.member_bytes
+    shas = [entry.sha256 for entry in told.shards] + [tar.sha256 for c in columns for tar in c.column.shards]
+    return told.model_copy(
+        update={
+            "recipe_sha256": recipe,
+            "encoders": tuple(provenance[name] for name in encoders),
+            "storage_loss": {name: losses[name] for name in encoders if name in losses},
+            "member_bytes": sizes,
+            "columns": tuple(column.column for column in columns),
+            "root_sha256": digest(shas),
+        }
+    )
+
+
+class _Rows:
+    """Members of a column, held to one provenance."""
+
+    def __init__(self, encoder: str, spec: ShardsSpec) -> None:
+        self._encoder, self._spec = encoder, spec
+        self._first: EncoderProvenance | None = None
+        self.losses: list[tuple[int, StorageLoss]] = []
+
+    def of(self, samples: Iterable[Encoded]) -> Iterator[tuple[ColumnSample, list[Member]]]:
+        for encoded in samples:
+            sample, features = encoded.sample, encoded.features
+            record = self._record(sample, features)
+            carried = self._spec.carries_frames(sample.modality, sample.category)
+            members = [Member(f"{self._encoder}.json", record.canonical().encode())]
+            members += feature_members(features, record.encoder)
+            members += frame_members(features, self._encoder, self._spec, carried)
+            check_names(sample.key, members)
+            self.losses += [(len(features.meta.clips), loss) for loss in record.storage_loss.values()]
+            yield record, members
+
+    def provenance(self) -> EncoderProvenance:
+        if self._first is None:
+            raise ValueError(f"a column {self._encoder} of no samples cannot be written")
+        return self._first
+
+    def _record(self, sample: Sample, features: Features) -> ColumnSample:
+        meta = features.meta
+        found = next(encoder for encoder in meta.encoders if encoder.name == self._encoder)
+        self._first = self._first or found
+        if found != self._first or meta.key != sample.key:
+            raise ValueError(f"features of {meta.key} come from {found}, the column's ({sample.key}) {self._first}")
+        return ColumnSample(
+            key=sample.key,
+            binding_sha256=sample.binding_sha256(),
+            clips_sha256=digest([clip.model_dump(mode="json") for clip in meta.clips]),
+            encoder=found,
+            storage_loss={name: loss for name, loss in meta.storage_loss.items() if name == self._encoder},
+        )
