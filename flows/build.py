@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, count
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flows.account import make_account, make_flows
-from flows.columns import Readers, column_work, encoded, samples_in
+from flows.columns import Readers
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
+from flows.packing import Packing, Produced
 from flows.publish import publish
-from flows.quarantine import REJECTIONS, read_rejections, write_quarantine, write_rejections
+from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
@@ -37,13 +39,7 @@ from pipeline.runtime.files import stamp
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.passes import Pass, check_budget, locate, outcomes, run_pass
 from pipeline.runtime.workspace import Artefact, Work, Workspace
-from pipeline.shards.columns import Encoded, join, write_column
-from pipeline.shards.members import Packed
-from pipeline.shards.reader import ShardReader
-from pipeline.shards.writer import write_mixture
-from schemas.arrays import Features
 from schemas.base import InputError, digest
-from schemas.conversation import Conversation
 from schemas.encoders import EncoderSpec, HubWeights
 from schemas.ledger import Account, Ledger
 from schemas.plan import Quota, Stratum
@@ -92,9 +88,6 @@ class Build:
         self._candidates: dict[Stratum, list[str]] = {}
         self._chosen: dict[Stratum, list[str]] = {}
         self._waves: list[Wave] = []
-        self._shards: Artefact | None = None
-        """Whole already, from an earlier build: then nothing is produced but what new columns need."""
-        self._late: Artefact | None = None
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """Name and action of each step, in order."""
@@ -160,11 +153,8 @@ class Build:
 
         Nothing of that where the shards are whole: they tell whom they rejected.
         """
-        self._shards = self._workspace.find(self._shards_work())
-        if self._shards:
-            self.rejections |= {
-                refused.key: refused for refused in read_rejections(self._shards.folder / REJECTIONS)
-            }
+        if found := self._packing.shards:
+            self.rejections |= {refused.key: refused for refused in read_rejections(found.folder / REJECTIONS)}
             return
         done: set[str] = set()
         while True:
@@ -205,10 +195,6 @@ class Build:
         }
         return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
 
-    def _lacking(self) -> dict[str, EncoderSpec]:
-        """Encoders whose column is not there yet."""
-        return {name: self.recipe.encoders[name] for name in self.recipe.columns if self._find_column(name) is None}
-
     def _ingest_fingerprints(self) -> tuple[str, ...]:
         return tuple(artefact.fingerprint for artefact in self._ingested)
 
@@ -228,89 +214,28 @@ class Build:
 
     def shards(self) -> None:
         """Orders what survived and packs it; the artefact holds all of the mixture but its report."""
-        recipe = self.recipe
-        # Columns first: shards that are whole then have theirs, or were built before the recipe named them.
-        columns = {name: self._column(name) for name in recipe.columns}
-        packed = self._shards or self._once("shards", self._shards_work(), self._pack)
-        if columns:
-            made_of = (packed.fingerprint, *(column.fingerprint for column in columns.values()))
-            work = Work("mixture", 1, {"recipe": recipe.mixture_sha256()}, made_of)
-            folders = {name: column.folder for name, column in columns.items()}
-            shards, order, sha256 = packed.folder, list(recipe.encoders), recipe.mixture_sha256()
-            packed = self._workspace.once(
-                work, lambda folder: _samples(join(folder, shards, folders, order, sha256))
-            )
-        self._packed = packed
-        self.ledger = Ledger.read(packed.folder)
+        self._packed = self._packing.pack(None if self._packing.shards else self._produced())
+        self.ledger = Ledger.read(self._packed.folder)
 
-    def _once(
-        self, label: str, work: Work, build: Callable[[Path, Callable[[], None]], Mapping[str, int]]
-    ) -> Artefact:
-        """An artefact of one line a sample of the mixture, with its progress."""
-        total = sum(quota.samples for quota in self.quotas)
-        with self._display.progress(label, total) as progress:
-            done = count(1)
-            made = self._workspace.once(work, lambda folder: build(folder, lambda: progress(next(done), total)))
-            progress(total, total)
-        return made
-
-    def _shards_work(self) -> Work:
-        """Identity of the shards. What they hold follows from this alone, so it is known before they are made."""
-        recipe = self.recipe.without_columns()
-        config = {
-            "recipe": recipe.mixture_sha256(),
-            "stages": [[stage.name, stage.version] for stage in (Converse, Decode, Encode)],
-            "weights": {name: weights_stamp(spec) for name, spec in recipe.encoders.items()},
-        }
-        return Work("shards", 2, config, self._ingest_fingerprints())
-
-    def _column_work(self, name: str) -> Work:
-        stages = [[stage.name, stage.version] for stage in (Decode, Encode)]
-        return column_work(
-            self.recipe, name, weights_stamp(self.recipe.encoders[name]), stages, self._shards_work()
+    @cached_property
+    def _packing(self) -> Packing:
+        stamps = {name: weights_stamp(spec) for name, spec in self.recipe.encoders.items()}
+        return Packing(
+            self.recipe,
+            self._workspace,
+            self._display,
+            self._samples,
+            self._ingest_fingerprints(),
+            stamps,
+            self._late,
         )
 
-    def _find_column(self, name: str) -> Artefact | None:
-        return self._workspace.find(self._column_work(name))
-
-    def _column(self, name: str) -> Artefact:
-        return self._find_column(name) or self._once(
-            f"column {name}", self._column_work(name), lambda folder, step: self._pack_column(folder, name, step)
-        )
-
-    def _pack(self, folder: Path, step: Callable[[], None]) -> Mapping[str, int]:
-        recipe = self.recipe.without_columns()
+    def _produced(self) -> Produced:
         talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
-        features = self._features()
+        features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
+        return Produced(self._order(), talks, features, self._account(), self.rejections.values())
 
-        def packed(samples: Sequence[Sample]) -> Iterator[Packed]:
-            for sample in samples:
-                talk, encoded = talks[sample.key](), features[sample.key]()
-                yield Packed(sample, cast("Conversation", talk), cast("Features", encoded))
-                step()
-
-        splits = {split: packed(samples) for split, samples in self._order().items()}
-        ledger = write_mixture(folder, splits, list(recipe.encoders), recipe.shards, self._account())
-        write_rejections(folder / REJECTIONS, self.rejections.values())
-        return _samples(ledger)
-
-    def _pack_column(self, folder: Path, name: str, step: Callable[[], None]) -> Mapping[str, int]:
-        order, features = self._order(), self._features()
-
-        def found(split: Split, samples: Sequence[Sample]) -> Iterator[Encoded]:
-            reader = ShardReader(self._shards.folder, split) if self._shards else None
-            for each in encoded(name, samples, features, reader):
-                yield each
-                step()
-
-        splits = {split: found(split, samples) for split, samples in order.items()}
-        written = write_column(folder, name, splits, self.recipe.shards)
-        return {"shards": len(written.column.shards)}
-
-    def _order(self) -> Mapping[Split, Sequence[Sample]]:
-        """The mixture's samples in their order, by split."""
-        if self._shards:
-            return samples_in(self._shards.folder, self._samples)
+    def _order(self) -> dict[Split, list[Sample]]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
         chosen = {split: {s: keys for s, keys in self._chosen.items() if s.split is split} for split in wanted}
         return {
@@ -318,14 +243,8 @@ class Build:
             for split, own in chosen.items()
         }
 
-    def _features(self) -> Readers:
-        """How to read the features of each sample: those of the waves, else made for columns that lack them."""
-        if not self._shards:
-            return {key: read for wave in self._waves for key, read in locate(wave.features).items()}
-        if self._late is None:
-            samples = [sample for samples in self._order().values() for sample in samples]
-            self._late = self._pass(self._encoding(samples, self._lacking()), "features of new columns")
-        return locate(self._late)
+    def _late(self, samples: Sequence[Sample], encoders: Mapping[str, EncoderSpec]) -> Readers:
+        return locate(self._pass(self._encoding(samples, encoders), "features of new columns"))
 
     def _account(self) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
@@ -358,10 +277,6 @@ class Build:
         """Puts the mixture where the recipe wants it."""
         report = {"report.html": self._report.folder / "report.html"}
         publish(self._packed.folder, report, Path(self.recipe.output))
-
-
-def _samples(ledger: Ledger) -> Mapping[str, int]:
-    return {"samples": sum(total.samples for total in ledger.total.values())}
 
 
 def weights_stamp(spec: EncoderSpec) -> list[list[str | int]]:

@@ -6,18 +6,16 @@ replaced beside, shards that are whole) from the shards' samples, encoded anew b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pipeline.runtime.contract import Keyed
 from pipeline.runtime.passes import BudgetError
-from pipeline.runtime.workspace import Work
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index
 from pipeline.shards.reader import ShardReader
 from schemas.arrays import Features
 from schemas.base import InputError
 from schemas.ledger import Ledger
-from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
 
@@ -30,17 +28,6 @@ Readers = Mapping[str, Callable[[], Keyed]]
 
 class ColumnError(BudgetError):
     """An encoder has no features for some sample of the mixture, so it has no column: none may be missing."""
-
-
-def column_work(recipe: Recipe, name: str, weights: Any, stages: Any, shards: Work) -> Work:
-    """Identity of the column of encoder `name` beside the shards of that work.
-
-    `weights` tells files apart, `stages` versions of the code, both JSON-like.
-    """
-    spec = recipe.encoders[name].model_dump(mode="json")
-    return Work(
-        "columns", 1, {"encoder": [name, spec], "weights": weights, "stages": stages}, (shards.fingerprint,)
-    )
 
 
 def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, list[Sample]]:

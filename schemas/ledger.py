@@ -178,6 +178,11 @@ class Ledger(Account):
     """`digest` of the list of digests of shards, then of columns: one number that names the whole mixture."""
 
     @property
+    def frames_suffix(self) -> Literal["npy", "mjpeg"]:
+        """End of a frames member's name."""
+        return "npy" if self.frames_codec == "rawvideo" else "mjpeg"
+
+    @property
     def in_shards(self) -> tuple[EncoderProvenance, ...]:
         """Encoders whose features lie in the samples' own tars."""
         apart = {column.encoder for column in self.columns}

@@ -1,12 +1,15 @@
 """A small mixture with every modality, made of invented records: no media, no models."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.decode.mjpeg import to_mjpeg
 from pipeline.plan.order import interleave
+from pipeline.shards.columns import Encoded, join, write_column
 from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta
@@ -37,6 +40,7 @@ ENCODERS = tuple(
 )
 NAMES = [encoder.name for encoder in ENCODERS]
 WITH_FRAMES = ShardsSpec(samples_per_shard=12, frames_for=(Category.TEMPORAL_PERCEPTION,))
+WITH_PICTURES = WITH_FRAMES.model_copy(update={"frames_codec": "mjpeg"})
 WITHOUT_FRAMES = ShardsSpec(samples_per_shard=12)
 
 
@@ -87,8 +91,19 @@ def account(train: dict[Modality, int] = TRAIN, heldout: dict[Modality, int] = H
 
 def build(folder: Path, spec: ShardsSpec = WITH_FRAMES) -> Ledger:
     """Writes the whole mixture: 40 train and 5 heldout samples in shards of 12."""
-    splits = {Split.HELDOUT: samples(HELDOUT, Split.HELDOUT), Split.TRAIN: samples(TRAIN, Split.TRAIN)}
+    counts = {Split.HELDOUT: HELDOUT, Split.TRAIN: TRAIN}
+    splits = {split: as_asked(samples(each, split), spec) for split, each in counts.items()}
     return write_mixture(folder, splits, NAMES, spec, account())
+
+
+def as_asked(packed: Iterator[Packed], spec: ShardsSpec) -> Iterator[Packed]:
+    """The samples with their frames in the form of `spec`."""
+    for each in packed:
+        if spec.frames_codec == "mjpeg":
+            frames = {name: to_mjpeg(pixels, spec.frames_quality) for name, pixels in each.features.frames.items()}
+            yield replace(each, features=replace(each.features, frames=frames))
+        else:
+            yield each
 
 
 def source_of(modality: Modality) -> str:
@@ -154,3 +169,14 @@ def _features(sample: Sample, number: int, encoders: tuple[EncoderProvenance, ..
         shape = (len(clips), 1 if picture else FRAMES, SIDE, SIDE, 3)
         frames[encoder.name] = rng.integers(0, 256, shape, dtype=np.uint8)
     return Features(FeaturesMeta(key=sample.key, clips=clips, encoders=encoders), arrays, frames)
+
+
+def build_with_column(folder: Path, column: str = "internvideo2", spec: ShardsSpec = WITH_FRAMES) -> Ledger:
+    """`shards` without the encoder `column`, `column` with it alone, and the `mixture` of both."""
+    counts = {Split.HELDOUT: HELDOUT, Split.TRAIN: TRAIN}
+    beside = [name for name in NAMES if name != column]
+    packed = {s: list(as_asked(samples(n, s), spec)) for s, n in counts.items()}
+    write_mixture(folder / "shards", packed, beside, spec, account())
+    rows = {s: (Encoded(each.sample, each.features) for each in own) for s, own in packed.items()}
+    write_column(folder / "column", column, rows, spec)
+    return join(folder / "mixture", folder / "shards", {column: folder / "column"}, NAMES, sha256_text("recipe"))

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.audit.arrays import parse_npy
+from pipeline.audit.columns import ColumnAudit
 from pipeline.audit.findings import Code, Finding, FindingLog
 from pipeline.audit.mixture_checks import MIXTURE_CHECKS, prefix_deviations
 from pipeline.audit.recount import TABLES, Recount, ShardFound
-from pipeline.audit.sample_checks import SAMPLE_CHECKS, Opened
+from pipeline.audit.sample_checks import SAMPLE_CHECKS, Opened, open_members
 from pipeline.audit.scan import ShardScan, TarSample
 from schemas.base import KEY_PATTERN, Rational, Record, Sha256
 from schemas.ledger import Count, Ledger, ShardSample
@@ -71,8 +71,9 @@ def audit(folder: Path) -> AuditReport:
     log, recount = FindingLog(), Recount()
     ledger = _read_ledger(folder, log)
     pass_ = _Pass(folder, ledger, recount, log)
-    for name in _shard_names(folder, log):
+    for name in _shard_names(folder, ledger, log):
         pass_.shard(name)
+    pass_.close()
     deviations: dict[str, Fraction] = {}
     if ledger is not None:
         for check in MIXTURE_CHECKS:
@@ -97,20 +98,36 @@ class _Pass:
     def __init__(self, folder: Path, ledger: Ledger | None, recount: Recount, log: FindingLog) -> None:
         self._folder, self._ledger, self._recount, self._log = folder, ledger, recount, log
         self._suffixes = _promised(ledger) if ledger else None
+        names = [column.encoder for column in ledger.columns] if ledger else []
+        self._columns = {name: ColumnAudit(folder, ledger, name, log) for name in names} if ledger else {}
+        recount.columns = {name: [] for name in names}
 
     def shard(self, name: str) -> None:
-        """Reads one tar to its end, whatever it holds."""
+        """Reads one tar to its end, whatever it holds, and those of the columns beside it."""
         scan, count, modalities = ShardScan(self._folder, name, self._log), Counter[str](), Counter[Modality]()
+        keys, records = [], {}
         try:
             for found in scan:
                 record = self._sample(found)
+                keys.append(found.key)
+                sizes = {suffix: len(payload) for suffix, payload in found.members}
+                self._recount.member_bytes.update(sizes)
                 if record is not None:
-                    size = sum(len(payload) for _, payload in found.members)
-                    count.update(self._recount.add(name, record, size))
+                    count.update(self._recount.add(name, record, sum(sizes.values())))
                     modalities[record.modality] += 1
+                    if self._columns:
+                        records[found.key] = record
         except OSError as error:
             self._log.add(Code.TAR_DAMAGED, f"cannot be read: {error}", name)
         self._recount.shards.append(ShardFound(name, scan.sha256, scan.size_bytes, count, modalities))
+        for encoder, column in self._columns.items():
+            if tar := column.tar(name, keys, records):
+                self._recount.columns[encoder].append(tar)
+
+    def close(self) -> None:
+        """Adds what the columns counted."""
+        for column in self._columns.values():
+            self._recount.member_bytes.update(column.member_bytes)
 
     def _sample(self, found: TarSample) -> ShardSample | None:
         def report(code: Code, message: str) -> None:
@@ -144,19 +161,15 @@ def _open(found: TarSample, report: Callable[[Code, str], None]) -> Opened | Non
     except ValidationError as error:
         report(Code.JSON_INVALID, f"its json is no sample: {error}")
         return None
-    arrays = {}
-    for suffix, payload in found.members:
-        if suffix.endswith(".npy"):
-            try:
-                arrays[suffix] = parse_npy(payload)
-            except ValueError as error:
-                report(Code.ARRAY_INVALID, f"{suffix}: {error}")
-    return Opened(found.shard, found.key, record, arrays)
+    opened, defects = open_members(found, record)
+    for code, message in defects:
+        report(code, message)
+    return opened
 
 
 def _promised(ledger: Ledger) -> list[str]:
-    features = [f"{column}.npy" for encoder in ledger.encoders for column in encoder.arrays]
-    frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
+    features = [f"{name}.npy" for encoder in ledger.in_shards for name in encoder.arrays]
+    frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in ledger.in_shards] if ledger.frames_for else []
     return ["json", *features, *frames]
 
 
@@ -168,13 +181,13 @@ def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:
         return None
 
 
-def _shard_names(folder: Path, log: FindingLog) -> list[str]:
-    """Tars by split and number; any other file that a glob for tars would catch is a finding."""
-    names = []
+def _shard_names(folder: Path, ledger: Ledger | None, log: FindingLog) -> list[str]:
+    """Tars by split and number; any file but these and the columns that a glob would catch is a finding."""
+    names, columns = [], {tar.name for column in (ledger.columns if ledger else ()) for tar in column.shards}
     for path in (folder / "shards").glob("*.tar"):
         if _SHARD.fullmatch(path.name):
             names.append(f"shards/{path.name}")
-        elif not path.name.startswith("."):
+        elif f"shards/{path.name}" not in columns and not path.name.startswith("."):
             log.add(Code.SHARD_UNKNOWN, "its name is not one of ours", f"shards/{path.name}")
     order = {split.value: place for place, split in enumerate(Split)}
     return sorted(names, key=lambda name: (order[name[len("shards/") :].partition("-")[0]], name))

@@ -43,6 +43,8 @@ class Code(StrEnum):
     SHARE_INEXACT = "share_inexact"
     PREFIX_OFF_SHARE = "prefix_off_share"
     SHARD_OFF_SHARE = "shard_off_share"
+    COLUMN_MISALIGNED = "column_misaligned"
+    COLUMN_UNBOUND = "column_unbound"
     HELDOUT_LEAKED = "heldout_leaked"
     MEDIUM_UNNAMED = "medium_unnamed"
 

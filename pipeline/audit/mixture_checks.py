@@ -13,9 +13,9 @@ from math import floor
 import numpy as np
 
 from pipeline.audit.findings import Code
-from pipeline.audit.recount import TABLES, Recount
+from pipeline.audit.recount import TABLES, Recount, TarFound
 from schemas.base import digest
-from schemas.ledger import Count, Ledger
+from schemas.ledger import ColumnShard, Count, Ledger, ShardEntry
 from schemas.sample import Modality, Split
 
 Defects = Iterator[tuple[Code, str, str]]
@@ -47,8 +47,11 @@ def check_flows(_: Recount, ledger: Ledger) -> Defects:
 
 def check_shards(recount: Recount, ledger: Ledger) -> Defects:
     """The tars must be the ones the ledger was written for, byte for byte."""
-    found = {shard.name: shard for shard in recount.shards}
-    for entry in ledger.shards:
+    columns = [tar for tars in recount.columns.values() for tar in tars]
+    found: dict[str, TarFound] = {tar.name: tar for tar in (*recount.shards, *columns)}
+    listed: list[ShardEntry | ColumnShard] = [*ledger.shards]
+    listed += [tar for column in ledger.columns for tar in column.shards]
+    for entry in listed:
         shard = found.pop(entry.name, None)
         if shard is None:
             yield Code.SHARD_MISSING, "the ledger lists it, the folder does not hold it", entry.name
@@ -65,7 +68,8 @@ def check_shards(recount: Recount, ledger: Ledger) -> Defects:
 
 def check_root(recount: Recount, ledger: Ledger) -> Defects:
     """One number names the mixture; it must be the digest of these tars in this order."""
-    listed = digest([entry.sha256 for entry in ledger.shards])
+    columns = [tar.sha256 for column in ledger.columns for tar in column.shards]
+    listed = digest([entry.sha256 for entry in ledger.shards] + columns)
     if not recount.root_sha256() == listed == ledger.root_sha256:
         yield (
             Code.ROOT_CHANGED,
@@ -87,6 +91,9 @@ def check_counts(recount: Recount, ledger: Ledger) -> Defects:
         if shard.name in told_shards and Count(**shard.count) != told_shards[shard.name]:
             difference = _difference(Count(**shard.count), told_shards[shard.name])
             yield Code.COUNTS_DIFFER, difference, shard.name
+    if recount.member_bytes != ledger.member_bytes:
+        told, seen = ledger.member_bytes, dict(recount.member_bytes)
+        yield Code.COUNTS_DIFFER, f"bytes by member are {seen}, the ledger says {told}", ""
     if recount.origins() != ledger.origins:
         yield Code.COUNTS_DIFFER, f"origins are {recount.origins()}, the ledger says {ledger.origins}", ""
 

@@ -13,12 +13,18 @@ _INDEX = {modality: index for index, modality in enumerate(Modality)}
 
 
 @dataclass
-class ShardFound:
+class TarFound:
     """One tar as found on disk."""
 
     name: str
     sha256: Sha256
     size_bytes: int
+
+
+@dataclass
+class ShardFound(TarFound):
+    """One tar of the samples themselves."""
+
     count: Counter[str]
     modalities: Counter[Modality]
 
@@ -31,6 +37,10 @@ class Recount:
     strata: Counter[str] = field(default_factory=Counter)
     """Samples by `split/modality/source`."""
     shards: list[ShardFound] = field(default_factory=list)
+    columns: dict[str, list[TarFound]] = field(default_factory=dict)
+    """Tars by encoder."""
+    member_bytes: Counter[str] = field(default_factory=Counter)
+    """By suffix, columns included."""
     order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     """One byte a sample, in the order of the tars: the place of its modality in `Modality`."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -80,8 +90,9 @@ class Recount:
         return Counter({m: self.order.get(split, b"").count(index) for index, m in enumerate(Modality)})
 
     def root_sha256(self) -> Sha256:
-        """Of the shards found, in the order of splits and numbers."""
-        return digest([shard.sha256 for shard in self.shards])
+        """Of the shards found, in the order of splits and numbers, then of the columns."""
+        columns = [tar.sha256 for tars in self.columns.values() for tar in tars]
+        return digest([shard.sha256 for shard in self.shards] + columns)
 
 
 def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:

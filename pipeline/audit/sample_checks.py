@@ -3,7 +3,7 @@
 A check yields (code, message) for each defect; the promise is the ledger, None where it cannot be read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.arrays import parse_npy
 from pipeline.audit.findings import Code
+from pipeline.audit.pictures import picture_sizes
+from pipeline.audit.scan import TarSample
 from schemas.arrays import ClipTimes, EncoderProvenance
 from schemas.base import digest
 from schemas.conversation import Role
@@ -30,12 +33,28 @@ class Opened:
     key: str
     """As the tar's member names have it."""
     record: ShardSample
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: dict[str, NDArray[Any]]
     """By suffix."""
+    pictures: dict[str, list[tuple[int, int]]]
+    """(width, height) of JPEG pictures, by suffix."""
 
 
 Defects = Iterator[tuple[Code, str]]
 Check = Callable[[Opened, Ledger | None], Defects]
+
+
+def open_members(found: TarSample, record: ShardSample) -> tuple[Opened, list[tuple[Code, str]]]:
+    """The sample with its arrays and pictures, and what is wrong with those that are left out."""
+    opened, defects = Opened(found.shard, found.key, record, {}, {}), []
+    for suffix, payload in found.members:
+        try:
+            if suffix.endswith(".npy"):
+                opened.arrays[suffix] = parse_npy(payload)
+            elif suffix.endswith(".mjpeg"):
+                opened.pictures[suffix] = picture_sizes(payload)
+        except ValueError as error:
+            defects.append((Code.ARRAY_INVALID, f"{suffix}: {error}"))
+    return opened, defects
 
 
 def check_place(opened: Opened, _: Ledger | None) -> Defects:
@@ -125,8 +144,8 @@ def check_clips(opened: Opened, _: Ledger | None) -> Defects:
 
 def check_encoders(opened: Opened, ledger: Ledger | None) -> Defects:
     """Features of two encoders look alike and must never be mixed: every sample names the ledger's."""
-    if ledger is not None and opened.record.encoders != ledger.encoders:
-        yield Code.ENCODERS_DIFFER, f"names {opened.record.encoders}, the ledger {ledger.encoders}"
+    if ledger is not None and opened.record.encoders != ledger.in_shards:
+        yield Code.ENCODERS_DIFFER, f"names {opened.record.encoders}, the ledger {ledger.in_shards}"
 
 
 def check_feature_shapes(opened: Opened, _: Ledger | None) -> Defects:
@@ -158,17 +177,29 @@ def check_finite(opened: Opened, _: Ledger | None) -> Defects:
 
 
 def check_frames(opened: Opened, ledger: Ledger | None) -> Defects:
-    """uint8 `[clips, frames, side, side, 3]` for films of the categories promised, no clips elsewhere."""
+    """Frames of every clip for films of the categories promised, none elsewhere.
+
+    `rawvideo` is uint8 `[clips, frames, side, side, 3]`, `mjpeg` as many square pictures of one size.
+    """
     if ledger is None:
         return
     record = opened.record
     wanted = record.modality is Modality.VIDEO and record.category in ledger.frames_for
+    clips = record.clips if wanted else ()
+    counts = {len(clip.t_ns) for clip in clips}
     for encoder in ledger.encoders:
+        sizes = opened.pictures.get(f"{encoder.name}.frames.mjpeg")
+        if sizes is not None:
+            frames = sum(len(clip.t_ns) for clip in clips)
+            if len(sizes) != frames or len(set(sizes)) > 1 or any(width != height for width, height in sizes):
+                yield (
+                    Code.FRAMES_SHAPE,
+                    f"{encoder.name} frames are {len(sizes)} pictures of sizes {sorted(set(sizes))}; {frames} "
+                    "square ones of one size were promised",
+                )
         array = opened.arrays.get(f"{encoder.name}.frames.npy")
         if array is None:
             continue
-        clips = record.clips if wanted else ()
-        counts = {len(clip.t_ns) for clip in clips}
         fits = (
             array.dtype == np.uint8
             and array.ndim == 5
@@ -238,3 +269,5 @@ SAMPLE_CHECKS: tuple[Check, ...] = (
     check_finite,
     check_frames,
 )
+COLUMN_CHECKS: tuple[Check, ...] = (check_feature_shapes, check_finite, check_frames)
+"""Of a column's members, beside the record of the sample whose column it is."""

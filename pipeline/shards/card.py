@@ -36,6 +36,7 @@ def card(ledger: Ledger) -> str:
         splits=[split for split in Split if split in ledger.total],
         shares=_shares(ledger),
         random=[encoder.name for encoder in ledger.encoders if encoder.is_random],
+        apart=[encoder for encoder in ledger.encoders if encoder not in ledger.in_shards],
         first=ledger.shards[0],
         one_line=_one_line,
     )
@@ -48,13 +49,15 @@ def front_matter(ledger: Ledger) -> dict[str, Any]:
     recast what differs later. Feature arrays differ in their first two axes, which no ArrayND
     feature allows: they are nested lists there.
     """
-    columns = [(column, encoder) for encoder in ledger.encoders for column in encoder.arrays]
-    frames = [f"{encoder.name}.frames.npy" for encoder in ledger.encoders] if ledger.frames_for else []
+    arrays = [(name, encoder) for encoder in ledger.in_shards for name in encoder.arrays]
+    frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in ledger.in_shards] if ledger.frames_for else []
+    kind = _nested("uint8") if ledger.frames_codec == "rawvideo" else {"dtype": "binary"}
     features: list[dict[str, Any]] = [{"name": "json", "dtype": "json"}]
-    features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in columns]
-    features += [{"name": name, **_nested("uint8")} for name in frames]
+    features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in arrays]
+    features += [{"name": name, **kind} for name in frames]
     features += [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
-    files = [{"split": split.value, "path": f"shards/{split}-*.tar"} for split in Split if split in ledger.total]
+    # Six places, not `*`: a column's tar is named after its shard.
+    files = [{"split": s.value, "path": f"shards/{s}-??????.tar"} for s in Split if s in ledger.total]
     return {
         "pretty_name": ledger.recipe,
         "license": "other",

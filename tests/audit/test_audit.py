@@ -379,7 +379,7 @@ def test_feature_columns_that_changed_names_are_found(folder):
         payloads = dict(members)
         return [(n, payloads[{one: two, two: one}.get(n, n)]) for n, _ in members]
 
-    assert edit(folder, FIRST, change) == {Code.FEATURE_SHAPE: 2}
+    assert edit(folder, FIRST, change) == {Code.FEATURE_SHAPE: 2, Code.COUNTS_DIFFER: 1}  # bytes by member
 
 
 def test_a_missing_member_is_found(folder):
