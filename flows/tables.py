@@ -15,6 +15,7 @@ from flows.learning import find_scores, find_training
 from pipeline.audit.audit import AuditReport
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
+from schemas.arrays import EncoderProvenance
 from schemas.capacity import Capacity
 from schemas.ledger import LEDGER, Ledger
 from schemas.plan import Quota
@@ -136,10 +137,10 @@ def print_samples(folder: Path, split: str, key: str) -> None:
     encoders = [encoder.name for encoder in ledger.encoders]
     positions = [reader.position(key)] if key else range(min(FIRST_SAMPLES, len(reader)))
     for position in positions:
-        _print_sample(reader.read(position, encoders, bool(ledger.frames_for)))
+        _print_sample(reader.read(position, encoders, bool(ledger.frames_for)), ledger.encoders)
 
 
-def _print_sample(stored: StoredSample) -> None:
+def _print_sample(stored: StoredSample, encoders: Sequence[EncoderProvenance]) -> None:
     sample, console = stored.sample, _console()
     console.print(f"[bold]{sample.key}[/]  {sample.modality}, {sample.category}, {sample.licence}")
     for medium in sample.media:
@@ -150,7 +151,7 @@ def _print_sample(stored: StoredSample) -> None:
     arrays: dict[str, NDArray[Any]] = {**stored.features, **{f"{n} frames": a for n, a in stored.frames.items()}}
     for name, array in arrays.items():
         console.print(f"  {name}: {list(array.shape)} {array.dtype}", markup=False)
-    for encoder in sample.encoders:
+    for encoder in encoders:
         console.print(f"  {encoder.name}: {encoder.architecture}, weights {encoder.weights}", markup=False)
     for turn in sample.conversations:
         console.print(f"  {turn.role}: {_printable(turn.content)}", markup=False)

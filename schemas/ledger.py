@@ -183,6 +183,12 @@ class Ledger(Account):
         return "npy" if self.frames_codec == "rawvideo" else "mjpeg"
 
     @property
+    def size_bytes(self) -> int:
+        """Of all tars."""
+        columns = sum(tar.size_bytes for column in self.columns for tar in column.shards)
+        return columns + sum(shard.size_bytes for shard in self.shards)
+
+    @property
     def in_shards(self) -> tuple[EncoderProvenance, ...]:
         """Encoders whose features lie in the samples' own tars."""
         apart = {column.encoder for column in self.columns}

@@ -1,11 +1,13 @@
 """Laws of a build with columns: an encoder comes, changes and goes without a change to anything else."""
 
+import random
 import shutil
 from copy import deepcopy
 
 import pytest
 from mini import contents, environment, mini_recipe, mixture, write_recipe
 from safetensors.torch import save_file
+from test_kills import kill_after
 
 from pipeline.audit.audit import audit
 from schemas.ledger import Ledger
@@ -151,3 +153,19 @@ def test_an_encoder_that_fails_on_a_sample_gets_no_column_and_the_old_mixture_st
         assert "values that float16 cannot hold" in done.stderr
     assert contents(folder / "out") == before
     assert not (home / "failing-fresh" / "out").exists()
+
+
+@pytest.mark.slow
+def test_kills_while_a_column_is_added_end_with_the_same_bytes(home, plain, late):
+    folder = shutil.copytree(plain, home / "killed")
+    path = write_recipe(home, recipe(home))
+    arguments = [str(path), "--workspace", str(folder / "ws"), "--output", str(folder / "out")]
+    rng, hit = random.Random(5), 0
+    while hit < 8:
+        if kill_after(rng.uniform(0.5, 4.5), arguments):
+            hit += 1
+        else:  # done already: begin anew
+            shutil.rmtree(folder)
+            shutil.copytree(plain, folder)
+    build(path, folder)
+    assert contents(folder / "out") == contents(late[0] / "out")
