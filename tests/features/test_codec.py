@@ -88,7 +88,7 @@ def test_the_stage_gives_the_columns_that_provenance_names(store):
     text, video = encode.process([sample("text", 0, 4), sample("video", 3, 4)])
     encode.close()
     siglip, _ = video.meta.encoders
-    assert list(video.arrays) == [*siglip.columns, "internvideo2"]
+    assert list(video.arrays) == [*siglip.arrays, "internvideo2"]
     side = -(-4 // store.pool)
     assert siglip.grid == (4, side, side)
     assert video.arrays["siglip"].shape == (3, 4, side, side, 64)
