@@ -3,14 +3,21 @@
 import random
 import shutil
 from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 
 import pytest
+import shard_factory as made
 from mini import contents, environment, mini_recipe, mixture, write_recipe
 from safetensors.torch import save_file
 from test_kills import kill_after
 
+from flows.columns import encoded, samples_in
 from pipeline.audit.audit import audit
+from pipeline.shards.reader import ShardReader
+from schemas.base import InputError
 from schemas.ledger import Ledger
+from schemas.sample import Split
 
 COLUMN = "internvideo2"
 TOLD = {"ledger.json", "README.md", "report.html"}
@@ -153,6 +160,32 @@ def test_an_encoder_that_fails_on_a_sample_gets_no_column_and_the_old_mixture_st
         assert "values that float16 cannot hold" in done.stderr
     assert contents(folder / "out") == before
     assert not (home / "failing-fresh" / "out").exists()
+
+
+def test_features_of_other_media_or_frames_than_the_shards_are_never_given_to_them(tmp_path):
+    made.build(tmp_path)
+    reader = ShardReader(tmp_path, "train")
+    packed = list(made.samples(made.TRAIN, Split.TRAIN))
+    samples = [each.sample for each in packed]
+    readers = {each.sample.key: partial(getattr, each, "features") for each in packed}
+    assert len(list(encoded("siglip", samples, readers, reader))) == len(samples)
+    film = next(each for each in packed if each.sample.modality == "video")
+    earlier = film.features.meta.clips[0].model_copy(update={"pts_ns": (0, 0, 0, 0)})
+    meta = film.features.meta.model_copy(update={"clips": (earlier, *film.features.meta.clips[1:])})
+    others = {**readers, film.sample.key: lambda: replace(film.features, meta=meta)}
+    with pytest.raises(InputError, match=f"{film.sample.key} has other media, annotations or frames"):
+        list(encoded("siglip", samples, others, reader))
+    medium = film.sample.media[0].model_copy(update={"sha256": "0" * 64})
+    changed = [s.model_copy(update={"media": (medium,)}) if s is film.sample else s for s in samples]
+    with pytest.raises(InputError, match=f"{film.sample.key} has other media, annotations or frames"):
+        list(encoded("siglip", changed, readers, reader))
+
+
+def test_a_sample_of_the_shards_that_is_no_candidate_any_more_is_named(tmp_path):
+    made.build(tmp_path)
+    samples = {each.sample.key: each.sample for each in made.samples(made.TRAIN, Split.TRAIN)}
+    with pytest.raises(InputError, match="heldout-video-0000 is in the shards, but no longer a candidate"):
+        samples_in(tmp_path, samples)
 
 
 @pytest.mark.slow

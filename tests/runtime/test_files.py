@@ -1,11 +1,12 @@
 """Laws of files: whole or absent, and never taken for what they were before they changed."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, published, stamp
+from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, link, published, stamp
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -65,3 +66,19 @@ def test_a_stamp_changes_with_size_and_time_of_any_file(tmp_path):
     seen.append(stamp(tmp_path))
     assert len({str(state) for state in seen}) == 3
     assert stamp(tmp_path / "b") == [["b", 3, 1]]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM])
+def test_a_link_is_a_copy_where_the_file_system_has_no_links(tmp_path, monkeypatch, number):
+    source, target = tmp_path / "one", tmp_path / "folder" / "two"
+    source.write_bytes(b"bytes" * 10_000)
+    link(source, target)
+    assert target.samefile(source)
+
+    def refuse(*_):
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    link(source, tmp_path / "three")
+    assert (tmp_path / "three").read_bytes() == source.read_bytes()
+    assert not (tmp_path / "three").samefile(source)
