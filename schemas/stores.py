@@ -49,6 +49,5 @@ class S3Url(NamedTuple):
 
 def _shown(text: str) -> str:
     """`text` without what may be a secret."""
-    head, mark, _ = text.partition("?")
-    head = re.sub(r"//.*@", "//***@", head)
-    return head + ("?***" if mark else "")
+    masked = re.sub(r"^([^:]*:(?://)?).*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?***", masked, flags=re.DOTALL)

@@ -94,12 +94,20 @@ def _kind(error: Exception) -> str:
         return type(error).__name__
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status < 500 and code.isdigit() and not is_mute(error):
+        return "strange"  # a store names the reason where it has a body to do so
     return _SAME.get(code, "busy" if status >= 500 and code not in _REASONS else code)
 
 
+def is_mute(error: Exception) -> bool:
+    """Whether it is the refusal of a HEAD, which has no body: its code is the HTTP status, and says little."""
+    return getattr(error, "operation_name", "") == "HeadObject"
+
+
 def code_of(error: Exception) -> str:
-    """A store's own code for its refusal: `NoSuchKey`, or digits in answer to a HEAD, which has no body."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    """A store's own code for its refusal: `NoSuchKey`; the HTTP status where it gives none."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _named(error: Exception) -> str:

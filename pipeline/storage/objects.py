@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pipeline.runtime.files import published
 from pipeline.storage.checksums import check_file
-from pipeline.storage.faults import LOG_IN, REACH, Changed, client_faults, code_of, refusal
+from pipeline.storage.faults import LOG_IN, REACH, Changed, client_faults, is_mute, refusal
 from schemas.base import InputError
 from schemas.stores import S3Url
 
@@ -143,7 +143,7 @@ class ObjectStore:
 
     def _in_words(self, url: S3Url, error: Exception) -> Exception:
         """The refusal of a GET in place of that of a HEAD, which has no body that could say why."""
-        if not code_of(error).isdigit():
+        if not is_mute(error):
             return error
         try:
             self._client.get_object(Bucket=url.bucket, Key=url.key, Range="bytes=0-0")["Body"].close()
