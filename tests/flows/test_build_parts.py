@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows.build import Build
 from flows.display import Display
-from pipeline.features.origins import weights_stamp
+from pipeline.features.origins import check_unchanged, weights_stamp
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner
 from schemas.base import InputError
@@ -55,6 +55,8 @@ def test_weights_under_an_old_name_are_other_weights(build, tmp_path):
     before = weights_stamp(spec.weights)
     path.write_bytes(b"newer")
     assert weights_stamp(spec.weights) != before
+    with pytest.raises(InputError, match="were changed while this run was going on"):
+        check_unchanged(spec.weights, before)
     assert spec.labelled_weights == "weights.safetensors"  # not the folder's name
     path.unlink()
     with pytest.raises(InputError, match="no such file or folder"):

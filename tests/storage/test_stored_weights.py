@@ -1,24 +1,31 @@
 """Laws of weights that lie in an object store, from the recipe to the encoder."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 from safetensors.torch import save_file
 from store_server import BUCKET
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "features"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("features", "flows")]
 from encoder_specs import spec
+from mini import environment, mini_recipe, mixture, write_recipe
 
+from flows.build import Build
+from flows.display import Display
 from pipeline.features.encoder import build_encoder
 from pipeline.features.internvideo2 import TINY, InternVideo2
 from pipeline.features.origins import weights_path, weights_stamp
 from pipeline.features.siglip import GEOMETRY
 from pipeline.features.stage import Encode
 from pipeline.features.weights import fill_at_random, state_sha256
+from pipeline.runtime.local import LocalRunner
 from schemas.base import InputError
+from schemas.recipe import Recipe
 
 VIDEO, FOLDER = f"s3://{BUCKET}/video/tiny.safetensors", f"s3://{BUCKET}/siglip/tiny/"
 URLS = {"internvideo2": VIDEO, "siglip": FOLDER}
@@ -132,6 +139,36 @@ def test_a_url_that_cannot_be_meant_is_refused_with_the_recipe(architecture, wei
     with pytest.raises(ValidationError, match=mend) as told:
         spec(architecture, weights=weights)
     assert "secret" not in told.value.errors()[0]["msg"]
+
+
+def recipe_with(folder: Path, **weights: str) -> dict:
+    data = mini_recipe(folder)
+    for name, url in weights.items():
+        data["encoders"][name]["weights"] = url
+    return data
+
+
+def test_missing_weights_are_told_before_any_work_as_bad_input(store, tmp_path):
+    recipe = write_recipe(tmp_path, recipe_with(tmp_path, siglip=FOLDER))
+    done = mixture("build", recipe, env=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{FOLDER}: no objects right under it; check its path" in " ".join(done.stderr.split())
+    assert not (tmp_path / "workspace" / "ingest").exists()
+
+
+def test_a_build_ends_when_weights_change_on_the_way_and_the_next_one_takes_what_is_there(filled, tmp_path):
+    recipe = Recipe.model_validate(recipe_with(tmp_path, internvideo2=VIDEO, siglip=FOLDER))
+    build, again = (Build(recipe, LocalRunner(), Display(Console(file=io.StringIO()))) for _ in range(2))
+    build.ingest()
+    build.plan()
+    body, sha256 = video_file(tmp_path, seed=9)
+    filled.put("video/tiny.safetensors", body)
+    with pytest.raises(InputError, match=f"{VIDEO}: changed, or went away"):
+        build.produce()
+    again.run()
+    found = {encoder.name: (encoder.weights, encoder.weights_sha256) for encoder in again.ledger.encoders}
+    assert found["internvideo2"] == (VIDEO, sha256)
+    assert found["siglip"][0] == FOLDER
 
 
 def test_random_weights_are_labelled_as_ever():
