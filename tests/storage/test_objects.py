@@ -11,7 +11,7 @@ from pipeline.storage.objects import ObjectStore
 from schemas.base import InputError
 from schemas.stores import S3Url
 
-URL = S3Url(BUCKET, "video/model.pt")
+URL, FOLDER = S3Url(BUCKET, "video/model.pt"), S3Url(BUCKET, "video/")
 LARGE = os.urandom(9 * 2**20)
 """Over the transfer manager's 8 MiB: fetched in ranges."""
 
@@ -129,17 +129,28 @@ def test_what_is_not_there_is_an_error_that_names_it_and_the_mend(store, url, wo
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words"),
+    ("url", "status", "code", "words"),
     [
-        ("403 Forbidden", "AccessDenied", "no permission .*; allow s3:GetObject"),
-        ("403 Forbidden", "InvalidAccessKeyId", "does not accept the credentials.*; log in, or set AWS_PROFILE"),
-        ("403 Forbidden", "SignatureDoesNotMatch", "does not accept the credentials"),
-        ("400 Bad Request", "ExpiredToken", r"or they have expired at http\S+ \(ExpiredToken\); log in"),
-        ("403 Forbidden", "InvalidObjectState", "refused: InvalidObjectState"),
-        ("503 Slow Down", "SlowDown", "failed time and again .*SlowDown.*; run the same command again later"),
+        (URL, "403 Forbidden", "AccessDenied", "no permission .*; allow s3:GetObject"),
+        (FOLDER, "403 Forbidden", "AccessDenied", "no permission .* and s3:ListBucket"),
+        (
+            URL,
+            "403 Forbidden",
+            "InvalidAccessKeyId",
+            "does not accept the credentials.*; log in, or set AWS_PROFILE",
+        ),
+        (FOLDER, "403 Forbidden", "SignatureDoesNotMatch", "does not accept the credentials"),
+        (URL, "400 Bad Request", "ExpiredToken", r"or they have expired at http\S+ \(ExpiredToken\); log in"),
+        (FOLDER, "400 Bad Request", "ExpiredToken", r"or they have expired at http\S+ \(ExpiredToken\); log in"),
+        (URL, "403 Forbidden", "InvalidObjectState", "refused: InvalidObjectState"),
+        (
+            FOLDER,
+            "503 Slow Down",
+            "SlowDown",
+            "failed time and again .*SlowDown.*; run the same command again later",
+        ),
     ],
 )
-@pytest.mark.parametrize("url", [URL, S3Url(BUCKET, "video/")], ids=str)
 def test_what_a_store_refuses_is_an_error_that_names_it_and_the_mend(store, monkeypatch, url, status, code, words):
     monkeypatch.setattr(objects, "ATTEMPTS", 2)
     store.refuse(status, code)
@@ -195,7 +206,7 @@ def test_an_endpoint_that_does_not_answer_is_told_without_the_name_and_password_
     assert "Secret" not in str(told.value)
 
 
-@pytest.mark.parametrize("url", [URL, S3Url(BUCKET, "video/")], ids=str)
+@pytest.mark.parametrize("url", [URL, FOLDER], ids=str)
 def test_a_server_that_speaks_no_s3_is_told_so(store, url):
     store.before = lambda _: ("404 Not Found", "<html>Nothing<br>here</html>")
     with pytest.raises(InputError, match="what answers speaks no S3"):
