@@ -22,6 +22,8 @@ class Store:
         """Method and path with query of each request."""
         self.before: Callable[[dict[str, Any]], tuple[str, str] | None] = lambda _: None
         """Sees a request first; may answer it with a status and a body, or change it."""
+        self.cut = 0
+        """How many of the next bodies break off half way."""
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.endpoint = f"http://127.0.0.1:{self._server.port}"
@@ -37,7 +39,7 @@ class Store:
         """As it was at the start."""
         from moto.s3.models import s3_backends
 
-        self.before = lambda _: None
+        self.before, self.cut = lambda _: None, 0
         for account in s3_backends.values():
             account.reset()
         self.client.create_bucket(Bucket=BUCKET)
@@ -50,7 +52,12 @@ class Store:
             status, body = told
             start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
             return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body.encode()]
-        return self._moto(environ, start_response)
+        answer = self._moto(environ, start_response)
+        if self.cut and environ["REQUEST_METHOD"] == "GET":
+            self.cut -= 1
+            body = b"".join(answer)
+            return [body[: len(body) // 2]]
+        return answer
 
     def put(self, key: str, body: bytes, **more: Any) -> None:
         """An object under `key`; not in the log."""

@@ -20,6 +20,7 @@ _REASONS = {
     "absent credentials": ("no usable credentials", LOG_IN),
     "unreachable": ("the store cannot be reached", REACH),
     "strange": ("what answers speaks no S3", REACH),
+    "broken": ("its transfer broke off time and again", "run the same command again later"),
     "busy": ("the store failed time and again", "run the same command again later"),
 }
 _SAME = {
@@ -74,6 +75,7 @@ def _kind(error: Exception) -> str:
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
     from s3transfer.exceptions import S3DownloadFailedError
+    from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
     classes: list[tuple[str, tuple[Any, ...]]] = [
         ("changed", (Changed, S3DownloadFailedError)),
@@ -86,6 +88,7 @@ def _kind(error: Exception) -> str:
             ),
         ),
         ("unreachable", (exceptions.HTTPClientError, exceptions.ConnectionError)),
+        ("broken", S3_RETRYABLE_DOWNLOAD_ERRORS),
     ]  # fmt: skip
     for kind, members in classes:
         if isinstance(error, members):

@@ -16,9 +16,12 @@ from schemas.base import InputError
 from schemas.stores import S3Url
 
 CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
+READ_TIMEOUT_S = 30
 """Without a single byte."""
 ATTEMPTS = 4
+"""Of a request."""
+RANGE_ATTEMPTS = 3
+"""Of a part of a download that breaks off, each with the attempts of its request: 6 minutes of silence at most."""
 MAX_LISTED = 10_000
 """Objects right under a folder; more is a mistake in the URL, and would be listed for minutes."""
 
@@ -91,7 +94,7 @@ class ObjectStore:
 
         pinned = {"VersionId": stored.version} if stored.version else {}
         # "classic": of the two transfer managers, the one whose requests pass through this client and its pins
-        config = TransferConfig(preferred_transfer_client="classic")
+        config = TransferConfig(preferred_transfer_client="classic", num_download_attempts=RANGE_ATTEMPTS)
         with published(path) as attempt, self._told(stored.url, seen=True), self._pinned(stored) as heads:
             self._client.download_file(
                 stored.url.bucket,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from store_server import BUCKET
 
 from pipeline.storage import cache
@@ -96,17 +97,14 @@ def test_what_a_killed_fetch_left_is_seen_by_nobody_and_goes_with_the_next(store
     assert [path.name for path in folder.iterdir()] == ["model.pt"]
 
 
-def test_a_process_that_holds_the_lock_too_long_is_told_of(stored, monkeypatch):
-    from filelock import FileLock
-
+def test_what_is_there_is_taken_without_waiting_and_a_process_that_hangs_is_told_of(stored, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_S", 0.2)
-    file = fetched("weights", [stored]) / "model.pt"
-    file.unlink()
-    with (
-        FileLock(file.parent.with_name(f"{file.parent.name}.lock")),
-        pytest.raises(InputError, match="end that process"),
-    ):
-        fetched("weights", [stored])
+    folder = fetched("weights", [stored])
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        assert fetched("weights", [stored]) == folder
+        (folder / "model.pt").unlink()
+        with pytest.raises(InputError, match="end that process"):
+            fetched("weights", [stored])
 
 
 def test_a_cache_that_cannot_be_written_is_told_with_the_mend(stored, monkeypatch, tmp_path):

@@ -66,6 +66,31 @@ def test_an_object_that_changes_within_a_download_is_an_error(store, tmp_path, b
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("body", [b"x", LARGE], ids=["small", "in ranges"])
+def test_every_request_of_a_download_asks_for_the_bytes_that_were_seen(store, tmp_path, body):
+    store.put(URL.key, body)
+    mine = ObjectStore()
+    found = mine.stat(URL)
+    asked = []
+    store.before = lambda environ: asked.append(environ.get("HTTP_IF_MATCH"))
+    mine.download(found, tmp_path / "model.pt")
+    assert set(asked) == {found.etag}
+    mine.stat(URL)
+    assert asked[-1] is None, "what is asked of one download is asked of no other request"
+
+
+def test_a_download_that_breaks_off_is_taken_up_and_one_that_always_does_is_given_up(store, tmp_path):
+    store.put(URL.key, LARGE)
+    found = ObjectStore().stat(URL)
+    store.cut = 1
+    ObjectStore().download(found, tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").read_bytes() == LARGE
+    store.cut = 1_000
+    with pytest.raises(InputError, match=r"transfer broke off time and again .*run the same"):
+        ObjectStore().download(found, tmp_path / "again.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 def test_an_object_that_went_away_since_it_was_seen_is_told_so(store, tmp_path):
     store.put(URL.key, b"older")
     found = ObjectStore().stat(URL)
