@@ -64,7 +64,7 @@ def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> InputErr
     if seen and kind == "NoSuchKey":
         kind = "changed"
     if kind not in _REASONS:
-        return InputError(f"{url}: the store at {endpoint} refused: {kind}; {REACH}")
+        return InputError(f"{url}: the store at {endpoint} refused: {kind}; ask its keeper, or give a local copy")
     told, mend = _REASONS[kind]
     where = f" at {endpoint}" if kind in {"NoSuchBucket", "credentials", "unreachable", "strange", "busy"} else ""
     return InputError(f"{url}: {told}{where} ({_named(error)}); {mend}")

@@ -167,7 +167,12 @@ def test_what_is_not_there_is_an_error_that_names_it_and_the_mend(store, url, wo
         (FOLDER, "403 Forbidden", "SignatureDoesNotMatch", "does not accept the credentials"),
         (URL, "400 Bad Request", "ExpiredToken", r"or they have expired at http\S+ \(ExpiredToken\); log in"),
         (FOLDER, "400 Bad Request", "ExpiredToken", r"or they have expired at http\S+ \(ExpiredToken\); log in"),
-        (URL, "403 Forbidden", "InvalidObjectState", "refused: InvalidObjectState"),
+        (
+            URL,
+            "403 Forbidden",
+            "InvalidObjectState",
+            "refused: InvalidObjectState; ask its keeper, or give a local copy",
+        ),
         (
             FOLDER,
             "503 Slow Down",

@@ -138,7 +138,9 @@ def test_a_folder_without_a_model_is_told_before_anything_is_fetched(filled, lac
 def test_a_url_that_cannot_be_meant_is_refused_with_the_recipe(architecture, weights, mend):
     with pytest.raises(ValidationError, match=mend) as told:
         spec(architecture, weights=weights)
-    assert "secret" not in told.value.errors()[0]["msg"]
+    (mistake,) = told.value.errors()
+    assert "secret" not in mistake["msg"]
+    assert mistake["loc"] == (("weights",) if "@" in weights else ()), "a recipe's line is found by it"
 
 
 def recipe_with(folder: Path, **weights: str) -> dict:
