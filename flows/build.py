@@ -26,7 +26,7 @@ from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
-from pipeline.features.hub import weights_path
+from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
 from pipeline.features.stage import Encode
 from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
@@ -35,12 +35,11 @@ from pipeline.plan.choose import choose, rank_hash, ranked
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
 from pipeline.runtime.contract import ContractError, Stage
-from pipeline.runtime.files import stamp
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.passes import Pass, check_budget, locate, outcomes, run_pass
 from pipeline.runtime.workspace import Artefact, Work, Workspace
-from schemas.base import InputError, digest
-from schemas.encoders import EncoderSpec, HubWeights
+from schemas.base import digest
+from schemas.encoders import EncoderSpec
 from schemas.ledger import Account, Ledger
 from schemas.plan import Quota, Stratum
 from schemas.recipe import Recipe
@@ -82,6 +81,7 @@ class Build:
         self._workspace = Workspace(Path(recipe.workspace))
         self._runner = runner
         self._display = display
+        self._stamps: dict[str, Stamp] = {}
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples: dict[str, Sample] = {}
@@ -108,8 +108,8 @@ class Build:
 
     def ingest(self) -> None:
         """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget."""
-        for encoder in self.recipe.encoders.values():
-            weights_stamp(encoder)  # missing weights are told before the first hour of work, not after it
+        # Missing weights are told before the first hour of work; what is found now is what every worker must take.
+        self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
             source = build_source(spec)
             made = {"source": spec.model_dump(mode="json"), "fingerprint": source.fingerprint()}
@@ -183,14 +183,17 @@ class Build:
     def _encoding(self, samples: Sequence[Sample], encoders: Mapping[str, EncoderSpec]) -> Pass:
         recipe = self.recipe
         preprocessing = {name: spec.preprocessing for name, spec in encoders.items()}
+        stamps = {name: self._stamps[name] for name in encoders}
+        for name, spec in encoders.items():
+            check_unchanged(spec.weights, stamps[name])
         stages: tuple[Stage[Any, Any], ...] = (
             Decode(recipe.decode, preprocessing, self._roots, recipe.shards),
-            Encode(encoders, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once),
+            Encode(encoders, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once, stamps),
         )
         config = {
             "decode": recipe.decode.model_dump(mode="json"),
             "encoders": [[name, spec.model_dump(mode="json")] for name, spec in encoders.items()],
-            "weights": {name: weights_stamp(spec) for name, spec in encoders.items()},
+            "weights": stamps,
             "frames": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
         }
         return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
@@ -219,14 +222,13 @@ class Build:
 
     @cached_property
     def _packing(self) -> Packing:
-        stamps = {name: weights_stamp(spec) for name, spec in self.recipe.encoders.items()}
         return Packing(
             self.recipe,
             self._workspace,
             self._display,
             self._samples,
             self._ingest_fingerprints(),
-            stamps,
+            self._stamps,
             self._late,
         )
 
@@ -277,18 +279,6 @@ class Build:
         """Puts the mixture where the recipe wants it."""
         report = {"report.html": self._report.folder / "report.html"}
         publish(self._packed.folder, report, Path(self.recipe.output))
-
-
-def weights_stamp(spec: EncoderSpec) -> list[list[str | int]]:
-    """What tells one file of weights from another under the same name. Raises InputError if there is none."""
-    if spec.weights == "random":
-        return []
-    if HubWeights.parse(spec.weights):
-        weights_path(spec.weights)
-        return []  # the commit says all
-    if not (found := stamp(Path(spec.weights))):
-        raise InputError(f"weights {spec.weights!r}: no such file or folder; mend `weights`, or take `random`")
-    return found
 
 
 @contextmanager

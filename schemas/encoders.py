@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from schemas.base import Record
 from schemas.media import Preprocessing
+from schemas.stores import S3Url
 
 IMAGE_SIZES = {
     ("siglip", "full"): 384,
@@ -52,6 +53,13 @@ INTERNVIDEO2_FRAMES = 4
 """It always gives the tokens of so many frames."""
 
 
+URL_ENDS = {
+    "siglip": (("/",), "a folder with config.json and safetensors"),
+    "internvideo2": ((".safetensors", ".pt", ".pth"), "a file"),
+}
+"""Ends of the s3 URLs of an encoder's weights, and what lies there."""
+
+
 class HubWeights(NamedTuple):
     """A reference to weights on the Hugging Face hub: `hf:OWNER/NAME@COMMIT` or `hf:OWNER/NAME@COMMIT:FILE`."""
 
@@ -83,8 +91,8 @@ class EncoderSpec(Record):
         default="full", description="`full` is SO400M or 1B; `tiny` is for tests and the demo."
     )
     weights: str = Field(
-        description="`random`, a local folder or safetensors/.pt file, or hf:OWNER/NAME@COMMIT[:FILE]. Random "
-        "weights are labelled everywhere."
+        description="`random`; a local folder (SigLIP) or safetensors/.pt file; hf:OWNER/NAME@COMMIT[:FILE]; or "
+        "s3://BUCKET/PATH/ or s3://BUCKET/PATH/FILE. Random weights are labelled everywhere."
     )
     seed: int = Field(default=0, ge=0, description="Of random weights; unused otherwise.")
     layer: int = Field(
@@ -101,7 +109,18 @@ class EncoderSpec(Record):
     @classmethod
     def _check_weights(cls, weights: str) -> str:
         HubWeights.parse(weights)
+        S3Url.parse(weights)
         return weights
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Self:
+        ends, what = URL_ENDS[self.architecture]
+        if S3Url.parse(self.weights) and not self.weights.endswith(ends):
+            raise ValueError(
+                f"weights {self.weights!r}: {self.architecture} is read from {what}, whose URL ends in "
+                + " or ".join(ends)
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -124,7 +143,7 @@ class EncoderSpec(Record):
         """The words provenance shows: random weights say so."""
         if self.weights == "random":
             return f"RANDOM seed={self.seed}"
-        if HubWeights.parse(self.weights):
-            return self.weights
+        if HubWeights.parse(self.weights) or S3Url.parse(self.weights):
+            return self.weights  # neither form can hold a secret
         # The name alone: a mixture must not depend on the folder its weights lay in; their digest says the rest.
         return PurePath(self.weights).name

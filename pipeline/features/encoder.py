@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.features.internvideo2 import build_internvideo2
+from pipeline.features.origins import Stamp
 from pipeline.features.siglip import build_siglip
 from pipeline.features.tower import Tower
 from pipeline.features.weights import state_sha256
@@ -59,18 +60,21 @@ class VisionEncoder(nn.Module):
             )
 
 
-def build_encoder(name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FRAMES) -> VisionEncoder:
+def build_encoder(
+    name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FRAMES, stamped: Stamp | None = None
+) -> VisionEncoder:
     """The encoder of a recipe, in float32 on the CPU, in evaluation mode; `Engine` runs it in its precision.
 
     Args:
         name: Its feature column.
         spec: Architecture, size, weights, layer and preprocessing.
         frames_per_clip: Of a film's clips; only for the grid that provenance states.
+        stamped: What `weights_stamp` gave; None takes the weights that are there now.
 
     Raises:
         ValueError: preprocessing, layer or weights do not fit the architecture.
     """
-    tower: Tower = build_siglip(spec) if spec.architecture == "siglip" else build_internvideo2(spec)
+    tower: Tower = (build_siglip if spec.architecture == "siglip" else build_internvideo2)(spec, stamped)
     provenance = EncoderProvenance(
         name=name,
         architecture=tower.architecture,

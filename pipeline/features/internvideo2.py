@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.features.hub import weights_path
+from pipeline.features.origins import Stamp, weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint
 from schemas.encoders import EncoderSpec
@@ -222,11 +222,12 @@ def frame_indices(frames: int, wanted: int) -> list[int]:
     return [i * frames // wanted for i in range(wanted)]
 
 
-def build_internvideo2(spec: EncoderSpec) -> InternVideo2Tower:
+def build_internvideo2(spec: EncoderSpec, stamped: Stamp | None = None) -> InternVideo2Tower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
     `spec.weights` is `random`, or names a file with the trunk's parameters: bare, or under `vision_encoder.`
-    beside the other parts of a stage-2 checkpoint. Raises ValueError when they do not fit.
+    beside the other parts of a stage-2 checkpoint; for `stamped` see `weights_path`. Raises ValueError when they
+    do not fit.
     """
     config = CONFIGS[spec.size]
     check_spec(spec, config.depth, config.img_size)
@@ -235,7 +236,8 @@ def build_internvideo2(spec: EncoderSpec) -> InternVideo2Tower:
     if spec.weights == "random":
         fill_at_random(model.to_empty(device="cpu"), spec.seed)
     else:
-        load_strictly(model, trunk_of(read_checkpoint(weights_path(spec.weights))), spec.weights)
+        state = read_checkpoint(weights_path(spec.weights, stamped))
+        load_strictly(model, trunk_of(state), spec.weights)
     name = "internvideo2-1b-patch14-224" if spec.size == "full" else "internvideo2-tiny"
     return InternVideo2Tower(model.eval(), name, spec.layer)
 

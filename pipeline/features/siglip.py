@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.features.hub import weights_path
+from pipeline.features.origins import Stamp, weights_path
 from pipeline.features.tower import Tower, check_spec
 from pipeline.features.weights import fill_at_random, listed
 from schemas.base import InputError
@@ -64,15 +64,18 @@ class SiglipTower(Tower):
         return tokens.reshape(len(pixels), *self.grid(pixels.shape[1]), self.width)
 
 
-def build_siglip(spec: EncoderSpec) -> SiglipTower:
+def build_siglip(spec: EncoderSpec, stamped: Stamp | None = None) -> SiglipTower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
     `spec.weights` is `random`, or names a folder with `config.json` and safetensors, of the vision
-    tower alone or of a whole SigLIP. Raises ValueError when they do not fit.
+    tower alone or of a whole SigLIP; for `stamped` see `weights_path`. Raises ValueError when they do not fit.
     """
     check_spec(spec, GEOMETRY[spec.size]["num_hidden_layers"], GEOMETRY[spec.size]["image_size"])
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-        model = _random(spec) if spec.weights == "random" else _from_folder(weights_path(spec.weights), spec.size)
+        if spec.weights == "random":
+            model = _random(spec)
+        else:
+            model = _from_folder(weights_path(spec.weights, stamped), spec.size)
     return SiglipTower(model.eval(), spec.size, spec.layer)
 
 

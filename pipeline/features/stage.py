@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features.codec import storage_loss, stored
+from pipeline.features.origins import Stamp
 from pipeline.runtime.contract import Stage
 from schemas.arrays import Features, FeaturesMeta, Frames, StorageLoss
 from schemas.encoders import EncoderSpec
@@ -39,15 +40,18 @@ class Encode(Stage[Frames, Features]):
         encoders: Mapping[str, EncoderSpec],
         frames_per_clip: int = 4,
         clips_at_once: int = 32,
+        stamps: Mapping[str, Stamp] | None = None,
     ) -> None:
         """Takes `Recipe.encoders`.
 
         `frames_per_clip` is `DecodeSpec.frames_per_clip`: provenance states the grid of a film's clip.
-        `clips_at_once` is `RuntimeSpec.clips_at_once`.
+        `clips_at_once` is `RuntimeSpec.clips_at_once`. `stamps` are the encoders' `weights_stamp`s, so that every
+        worker takes the weights that the fingerprint speaks of; without them it takes what is there.
         """
         self._specs = dict(encoders)
         self._frames_per_clip = frames_per_clip
         self._clips_at_once = clips_at_once
+        self._stamps = dict(stamps or {})
         self._engines: dict[str, Engine] = {}
         self._threads_before = 0
 
@@ -65,7 +69,7 @@ class Encode(Stage[Frames, Features]):
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(1)  # sums split over threads would round differently
         for name, spec in self._specs.items():
-            encoder = build_encoder(name, spec, self._frames_per_clip)
+            encoder = build_encoder(name, spec, self._frames_per_clip, self._stamps.get(name))
             self._engines[name] = Engine(encoder, device, self._clips_at_once)
 
     def process(self, batch: Sequence[Frames]) -> list[Features | Rejection]:

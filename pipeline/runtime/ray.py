@@ -33,6 +33,7 @@ from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job, set_up
 from pipeline.runtime.rows import read_row, write_rows
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
@@ -54,10 +55,10 @@ class _Worker:
     def __init__(self, stages: Sequence[Stage[Any, Any]]) -> None:
         self._stages = stages
         self._stack = ExitStack()
-        set_up(stages, self._stack)
 
-    def ping(self) -> None:
-        """Answers once `setup` is over."""
+    def set_up(self) -> None:
+        """Not in the constructor: of what is raised there, Ray keeps the text alone."""
+        set_up(self._stages, self._stack)
 
     def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[int, list[Keyed]]:
         """(bytes, outcomes), or (0, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
@@ -137,7 +138,7 @@ class _Pool:
         return sum(task.size_bytes for task in self.queue)
 
     def spawn(self) -> Any:
-        """A new actor; its setup runs while others work."""
+        """A new actor, for `_check_setup` to set up."""
         # A dead actor is ours to replace: Ray's own restarts would hide which batch killed it.
         remote: Any = ray.remote
         return remote(max_restarts=0, **self.options)(_Worker).remote(self.stages)
@@ -310,14 +311,16 @@ class _Run:
 
 
 def _check_setup(actors: Sequence[Any]) -> None:
-    """Waits until the actors are set up. A `setup` that raises is a bug, not a worker that was lost."""
+    """Sets the actors up. A `setup` that raises is a bug or a mistake of the user's, not a worker that was lost."""
     try:
-        ray.get([actor.ping.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
+        ray.get([actor.set_up.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
     except GetTimeoutError:
         raise TimeoutError(
             f"no worker was set up within {SETUP_DEADLINE_S:.0f} s: does the cluster have the CPUs and GPUs for it?"
         ) from None
-    except RayActorError as error:
+    except (RayActorError, RayTaskError) as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from error
         raise RuntimeError(f"a worker could not be set up: {error}") from error
 
 

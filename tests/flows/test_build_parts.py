@@ -6,8 +6,9 @@ import pytest
 from mini import mini_recipe
 from rich.console import Console
 
-from flows.build import Build, weights_stamp
+from flows.build import Build
 from flows.display import Display
+from pipeline.features.origins import check_unchanged, weights_stamp
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner
 from schemas.base import InputError
@@ -51,13 +52,15 @@ def test_weights_under_an_old_name_are_other_weights(build, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"old")
     spec = build.recipe.encoders["siglip"].model_copy(update={"weights": str(path)})
-    before = weights_stamp(spec)
+    before = weights_stamp(spec.weights)
     path.write_bytes(b"newer")
-    assert weights_stamp(spec) != before
+    assert weights_stamp(spec.weights) != before
+    with pytest.raises(InputError, match="were changed while this run was going on"):
+        check_unchanged(spec.weights, before)
     assert spec.labelled_weights == "weights.safetensors"  # not the folder's name
     path.unlink()
     with pytest.raises(InputError, match="no such file or folder"):
-        weights_stamp(spec)
+        weights_stamp(spec.weights)
 
 
 def test_the_order_of_encoders_is_part_of_the_recipes_digest(build):

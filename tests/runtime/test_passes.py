@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_stages import CannotSetUp, Echo, Loses, Raises, SetsUpForEver, Upper, toy_sample
+from toy_stages import CannotSetUp, Echo, Loses, Raises, Refuses, SetsUpForEver, Upper, toy_sample
 
 from pipeline.runtime.contract import ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
 from pipeline.runtime.passes import BudgetError, Pass, check_budget, locate, outcomes, run_pass
 from pipeline.runtime.ray import RayRunner
 from pipeline.runtime.workspace import Work, Workspace
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Sample
 
@@ -142,6 +143,12 @@ def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ra
 def test_a_bug_in_a_stage_stops_the_run_with_its_cause(tmp_path, ray_runner, stage, words):
     with pytest.raises(Exception, match=words):
         run_pass(Workspace(tmp_path), toy_pass("ab", [stage]), ray_runner, quiet)
+
+
+def test_a_mistake_of_the_users_that_a_worker_finds_is_told_as_one(tmp_path, ray_runner):
+    for runner in (LocalRunner(), ray_runner):
+        with pytest.raises(InputError, match=r"^weights 'absent': mend them$"):
+            run_pass(Workspace(tmp_path), toy_pass("ab", [Refuses()]), runner, quiet)
 
 
 def test_a_worker_that_never_gets_ready_stops_the_run_within_a_bound(tmp_path, ray_runner, monkeypatch):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.runtime.contract import Stage
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Caption, Category, Generator, Modality, Sample
 
@@ -119,3 +120,15 @@ class Slow(Upper):
     def _one(self, sample: Sample) -> Sample | Rejection:
         time.sleep(0.05)
         return sample.model_copy(update={"annotations": (Caption(text="small"),)})
+
+
+class Refuses(Stage[Sample, Sample]):
+    """Cannot be set up, because of what the user gave."""
+
+    name, version = "refuses", 1
+
+    def setup(self) -> None:
+        raise InputError("weights 'absent': mend them")
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        return list(batch)

@@ -1,0 +1,117 @@
+"""What a store or its client raises, told as an InputError that shows the URL and the mend, and no secret."""
+
+from typing import Any
+
+from schemas.base import InputError
+from schemas.stores import S3Url
+
+LOG_IN = "log in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+REACH = "check AWS_ENDPOINT_URL, the region and the network"
+_REASONS = {
+    "NoSuchBucket": ("no such bucket", "check its name, and AWS_ENDPOINT_URL if the store is not Amazon's"),
+    "NoSuchKey": ("no such object", "check its path; the URL of a folder ends in '/'"),
+    "AccessDenied": (
+        "no permission",
+        "allow s3:GetObject on it and s3:ListBucket on its bucket (without the latter a store also answers so "
+        "about objects that do not exist), or take other credentials",
+    ),
+    "changed": ("changed, or went away, while this run was using it", "run the same command again to take it anew"),
+    "credentials": ("the store does not accept the credentials, or they have expired", LOG_IN),
+    "absent credentials": ("no usable credentials", LOG_IN),
+    "unreachable": ("the store cannot be reached", REACH),
+    "strange": ("what answers speaks no S3", REACH),
+    "broken": ("its transfer broke off time and again", "run the same command again later"),
+    "busy": ("the store failed time and again", "run the same command again later"),
+}
+_SAME = {
+    "404": "NoSuchKey",
+    "403": "AccessDenied",
+    "AllAccessDisabled": "AccessDenied",
+    "NoSuchVersion": "changed",
+    "PreconditionFailed": "changed",
+    "412": "changed",
+    **dict.fromkeys(
+        (
+            "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "RequestExpired",
+            "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnrecognizedClientException",
+        ),
+        "credentials",
+    ),
+}  # fmt: skip
+
+
+class Changed(Exception):  # noqa: N818
+    """An answer that is of other bytes than those asked for."""
+
+
+def client_faults() -> tuple[type[Exception], ...]:
+    """What a call of the client raises for a mistake or a fault outside of this program."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from s3transfer.exceptions import S3DownloadFailedError
+
+    return (Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, Changed)
+
+
+def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> InputError:
+    """The user's view of `error`, which is one of `client_faults()`; `seen` is whether the object was there before.
+
+    The libraries' own texts are left out: some quote the whole URL of a request, signature included.
+    """
+    error = getattr(error, "last_exception", error)  # the transfer manager's "retries exceeded"
+    kind = _kind(error)
+    if seen and kind == "NoSuchKey":
+        kind = "changed"
+    if kind not in _REASONS:
+        return InputError(f"{url}: the store at {endpoint} refused: {kind}; ask its keeper, or give a local copy")
+    told, mend = _REASONS[kind]
+    where = f" at {endpoint}" if kind in {"NoSuchBucket", "credentials", "unreachable", "strange", "busy"} else ""
+    return InputError(f"{url}: {told}{where} ({_named(error)}); {mend}")
+
+
+def _kind(error: Exception) -> str:
+    """A key of `_REASONS`, or else the name of what went wrong."""
+    from botocore import exceptions
+    from botocore.parsers import ResponseParserError
+    from s3transfer.exceptions import S3DownloadFailedError
+    from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
+
+    classes: list[tuple[str, tuple[Any, ...]]] = [
+        ("changed", (Changed, S3DownloadFailedError)),
+        ("strange", (ResponseParserError,)),
+        (
+            "absent credentials",
+            (
+                exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound,
+                exceptions.CredentialRetrievalError, exceptions.TokenRetrievalError, exceptions.SSOError,
+            ),
+        ),
+        ("unreachable", (exceptions.HTTPClientError, exceptions.ConnectionError)),
+        ("broken", S3_RETRYABLE_DOWNLOAD_ERRORS),
+    ]  # fmt: skip
+    for kind, members in classes:
+        if isinstance(error, members):
+            return kind
+    if not isinstance(error, exceptions.ClientError):
+        return type(error).__name__
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status < 500 and code.isdigit() and not is_mute(error):
+        return "strange"  # a store names the reason where it has a body to do so
+    return _SAME.get(code, "busy" if status >= 500 and code not in _REASONS else code)
+
+
+def is_mute(error: Exception) -> bool:
+    """Whether it is the refusal of a HEAD, which has no body: its code is the HTTP status, and says little."""
+    return getattr(error, "operation_name", "") == "HeadObject"
+
+
+def code_of(error: Exception) -> str:
+    """A store's own code for its refusal: `NoSuchKey`; the HTTP status where it gives none."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _named(error: Exception) -> str:
+    return code_of(error) or type(error).__name__
