@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.account import make_account, make_flows
+from flows.at_hand import need_data, need_terms
 from flows.columns import Readers
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
@@ -106,10 +107,16 @@ class Build:
         """Writes what `mixture quarantine list` reads."""
         write_quarantine(self.recipe, self.rejections.values())
 
-    def ingest(self) -> None:
-        """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget."""
-        # Missing weights are told before the first hour of work; what is found now is what every worker must take.
-        self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
+    def ingest(self, only_plan: bool = False) -> None:
+        """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget.
+
+        What is missing is told before the first hour of work. A plan needs the data only.
+        """
+        need_data(self.recipe)
+        if not only_plan:
+            need_terms(self.recipe)
+            # What weights are found now is what every worker must take.
+            self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
             source = build_source(spec)
             made = {"source": spec.model_dump(mode="json"), "fingerprint": source.fingerprint()}

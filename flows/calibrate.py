@@ -6,27 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.decode.grid import plan_clips
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode, device_name
 from schemas.arrays import Frames
-from schemas.base import InputError
 from schemas.capacity import Rates, UnitSeconds
-from schemas.media import DecodeSpec
 from schemas.recipe import Recipe
-from schemas.sample import MediaRef, Modality, Sample
+from schemas.sample import Modality, Sample
 
 SAMPLES = 24
 """Films, and image samples, that are measured: enough that one odd film does not decide."""
-
-
-def clips_in(medium: MediaRef, spec: DecodeSpec) -> int:
-    """Clips of a film's span. For `released_compat`, which goes by frames, those that the same fps gives."""
-    end_ns = medium.exclusive_end_ns or medium.duration_ns
-    if end_ns <= medium.start_ns:
-        return 0
-    by_time = spec.model_copy(update={"sampling": "fps"}) if spec.sampling == "released_compat" else spec
-    return len(plan_clips(medium.start_ns, end_ns, by_time))
 
 
 def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> Rates:
@@ -49,17 +37,6 @@ def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str
             for name in recipe.encoders
         },
     )
-
-
-def read_rates(path: Path) -> Rates:
-    """Raises InputError for a file that holds none."""
-    try:
-        return Rates.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        told = str(error).partition("\n")[0]
-        raise InputError(
-            f"rates {str(path)!r} cannot be read: {told}; make them with `mixture calibrate`"
-        ) from error
 
 
 def _decoded(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> tuple[float, list[Frames]]:

@@ -29,7 +29,9 @@ app = typer.Typer(
 quarantine_app = typer.Typer(help="What was rejected, and why.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or a packaged one: demo.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or a packaged one: demo, apollo-4m.")
+]
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A built mixture.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
 RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
@@ -84,26 +86,46 @@ def plan(
     runner: RunnerOption = None,
     workspace: WorkspaceOption = None,
     rates: Annotated[
-        Path | None, typer.Option(help="What `mixture calibrate` wrote: tells hours and money too.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `mixture calibrate` wrote, or stated rates (stated-h100): hours and money.",
+        ),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Plan for a workload stated in this file, or a packaged one; nothing is ingested."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest the candidates; print the exact quotas, and what building them takes. Exit 1 if they cannot be met."""
-    from flows.build import opened_build
-    from flows.calibrate import clips_in, read_rates
+    """Print the exact quotas, and what building takes. Exit 1 if the quotas cannot be met.
+
+    Ingests the candidates; with --workload, or for a packaged recipe whose data are not at hand, it
+    goes by a statement instead, and says so.
+    """
+    from flows.planning import choose_statement, plan_counted, plan_stated
+    from flows.rates_file import load_rates
     from flows.tables import print_plan
-    from pipeline.plan.capacity import capacity
 
     found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
-    with _explained(), opened_build(found, _display(quiet=as_json)) as build:
-        given = read_rates(rates) if rates else None
-        try:
-            build.ingest()
-            build.plan()
-        finally:
-            build.record_rejections()
-        needed = capacity(build.first_choice(), found, lambda medium: clips_in(medium, found.decode), given)
-    print_plan(build.quotas, needed, as_json)
+    with _explained():
+        given = load_rates(rates) if rates else None
+        statement, why = choose_statement(recipe, found, workload)
+        if statement:
+            print_plan(plan_stated(found, statement, why, given), as_json)
+            return
+        from flows.build import opened_build
+
+        with opened_build(found, _display(quiet=as_json)) as build:
+            try:
+                build.ingest(only_plan=True)
+                build.plan()
+            finally:
+                build.record_rejections()
+            planned = plan_counted(found, build.first_choice(), build.quotas, given)
+    print_plan(planned, as_json)
 
 
 @app.command()

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from flows import plan_rows
 from flows.learning import find_scores, find_training
+from flows.planning import Plan
 from pipeline.audit.audit import AuditReport
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
-from schemas.capacity import Capacity
 from schemas.ledger import LEDGER, Ledger
-from schemas.plan import Quota
 from schemas.recipe import Recipe, SourceSpec
 from schemas.rejection import Rejection
 from schemas.sample import Modality
@@ -70,39 +70,39 @@ def print_source_kinds() -> None:
     _table("Sources a recipe can name", ["kind", "what it is"], rows)
 
 
-def print_plan(quotas: Sequence[Quota], needed: Capacity, as_json: bool) -> None:
-    """The exact quota of every stratum, the reserves behind it, and what building the mixture takes."""
-    rows = [(q.stratum.label, q.samples, q.candidates, q.candidates - q.samples) for q in quotas]
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """The quotas where samples were counted, the workload part by part, and what it takes."""
     if as_json:
-        names = ("stratum", "quota", "candidates", "reserves")
-        quotas_json = [dict(zip(names, row, strict=True)) for row in rows]
-        _json({"quotas": quotas_json, "capacity": needed.model_dump(mode="json")})
-    else:
-        _table("Plan", ["stratum", "#quota", "#candidates", "#reserves"], rows)
-        _table("What it takes", ["what", "#amount"], _capacity_rows(needed))
+        _json(_plan_json(plan))
+        return
+    for note in plan.notes:
+        _console().print(f"note: {_printable(note)}", markup=False)
+    if plan.quotas:
+        _table("Plan", plan_rows.QUOTA_COLUMNS, plan_rows.quota_rows(plan))
+    origin = "counted" if plan.workload.origin == "counted" else "stated, not counted"
+    _table(f"Workload, {origin}", plan_rows.PART_COLUMNS, plan_rows.part_rows(plan))
+    _table("What it takes", plan_rows.TAKES_COLUMNS, plan_rows.takes_rows(plan))
+    if plan.total.rates:
+        _console().print(f"rates: {_printable(plan.total.rates)}\n", markup=False)
+    if plan.statement:
+        _console().print("[bold]What the stated numbers rest on[/]")
+        for basis, names in plan_rows.basis_rows(plan.statement):
+            _console().print(f"  {_printable(basis)} <- {names}", markup=False)
 
 
-def _capacity_rows(needed: Capacity) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = [
-        ("clips of films", needed.clips),
-        ("images", needed.images),
-        ("hours of film", f"{needed.film_s / 3600:,.2f}"),
-    ]
-    rows += [(f"features of {name}", _gigabytes(size)) for name, size in needed.feature_bytes.items()]
-    rows += [("frames in the shards", _gigabytes(needed.frame_bytes))]
-    if needed.decode_core_h is None or needed.encode_device_h is None:
-        return [*rows, ("hours and money", "unknown: mixture calibrate, then --rates")]
-    rows += [("core hours of decoding", _amount(needed.decode_core_h))]
-    rows += [(f"device hours of {name}", _amount(hours)) for name, hours in needed.encode_device_h.items()]
-    return [*rows, ("cost", f"{needed.cost:,.2f}"), ("cost a month, to keep it", f"{needed.cost_a_month:,.2f}")]
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.3f} GB"
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    names = ("stratum", "quota", "candidates", "reserves")
+    parts = zip(plan.workload.parts, plan.parts, strict=True)
+    return {
+        "origin": plan.workload.origin,
+        "notes": list(plan.notes),
+        "quotas": [dict(zip(names, row, strict=True)) for row in plan_rows.quota_rows(plan)],
+        "parts": [
+            {**work.model_dump(mode="json"), "capacity": needed.model_dump(mode="json")} for work, needed in parts
+        ],
+        "capacity": plan.total.model_dump(mode="json"),
+        "statement": plan.statement.model_dump(mode="json") if plan.statement else None,
+    }
 
 
 def print_audit(report: AuditReport, as_json: bool) -> None:

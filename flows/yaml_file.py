@@ -1,4 +1,4 @@
-"""Reads a YAML file into a record and explains every mistake in it: file, line, path in the YAML, value seen, mend."""
+"""Reads a YAML file into a record, and explains every mistake in it: file, line, path, value seen, mend."""
 
 import difflib
 from collections.abc import Iterator

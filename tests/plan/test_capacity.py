@@ -3,10 +3,12 @@
 import pytest
 
 from pipeline.plan.capacity import capacity
+from pipeline.plan.workload import counted
 from schemas.base import InputError
-from schemas.capacity import Prices, Rates, UnitSeconds
+from schemas.capacity import Prices, Rates, TokenSeconds, UnitSeconds
 from schemas.recipe import Recipe
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample, Split
+from schemas.workload import Work
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 FULL = {"size": "full", "weights": "random"}
@@ -44,8 +46,8 @@ def film(seconds: int, start_s: int = 0, end_s: int = 0) -> MediaRef:
     )
 
 
-def clips_of(medium: MediaRef) -> int:
-    return ((medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns) // (2 * 10**9)
+def clips_of(span_ns: int, max_clips: int | None) -> int:
+    return min(span_ns // (2 * 10**9), max_clips or 1000)
 
 
 CHOSEN = [
@@ -56,9 +58,13 @@ CHOSEN = [
 ]
 
 
+def work(recipe: Recipe) -> Work:
+    return counted(CHOSEN, recipe, clips_of).total
+
+
 def test_bytes_are_those_of_the_native_grids():
     """9.6 MB a clip of the pair: 4 x 27 x 27 x 1152 and 4 x 16 x 16 x 1408 numbers of 2 bytes."""
-    found = capacity(CHOSEN, RECIPE, clips_of)
+    found = capacity(work(RECIPE), RECIPE)
     assert (found.samples, found.clips, found.images, found.film_s) == (4, 7, 1, 14)
     assert found.feature_bytes == {
         "siglip": 7 * 6_718_464 + 1_679_616 + 4 * 128,
@@ -74,11 +80,11 @@ def test_frames_are_counted_where_the_shards_hold_them():
         update={"shards": RECIPE.shards.model_copy(update={"frames_for": (Category.CAPTIONING,)})}
     )
     frames = 2 * 4 * 3 * (384**2 + 224**2)
-    assert capacity(CHOSEN, recipe, clips_of).frame_bytes == frames + 2 * 4 * 128
+    assert capacity(work(recipe), recipe).frame_bytes == frames + 2 * 4 * 128
 
 
 def test_hours_and_money_follow_from_the_rates():
-    found = capacity(CHOSEN, RECIPE, clips_of, RATES)
+    found = capacity(work(RECIPE), RECIPE, RATES)
     assert found.decode_core_h == pytest.approx((7 * 0.36 + 0.036) / 3600)
     assert found.encode_device_h == pytest.approx(
         {"siglip": (7 * 3.6 + 0.9) / 3600, "internvideo2": 8 * 7.2 / 3600}
@@ -90,4 +96,27 @@ def test_hours_and_money_follow_from_the_rates():
 def test_rates_that_lack_an_encoder_are_refused():
     rates = RATES.model_copy(update={"encode_device_s": {"siglip": UnitSeconds(clip=1)}})
     with pytest.raises(InputError, match="nothing of encoder internvideo2, only of siglip"):
-        capacity(CHOSEN, RECIPE, clips_of, rates)
+        capacity(work(RECIPE), RECIPE, rates)
+
+
+def test_a_clip_of_the_native_pair_is_nine_point_six_megabytes():
+    needed = capacity(Work(clips=1), RECIPE)
+    assert needed.stored_bytes == 4 * 729 * 1152 * 2 + 4 * 256 * 1408 * 2 == 9_602_048
+
+
+def test_tokens_cost_device_hours_and_money():
+    talks = Work(talks=10, prompt_tokens=7_200, reply_tokens=3_600)
+    rates = RATES.model_copy(update={"generate_device_s": TokenSeconds(prompt_token=0.5, reply_token=2.0)})
+    needed = capacity(talks, RECIPE, rates)
+    assert (needed.talks, needed.prompt_tokens, needed.reply_tokens) == (10, 7_200, 3_600)
+    assert needed.generate_device_h == pytest.approx(1 + 2)
+    assert needed.cost == pytest.approx(3 * 2.0)
+
+
+def test_rates_that_tell_nothing_of_generation_leave_it_unknown():
+    assert capacity(Work(talks=1, reply_tokens=600), RECIPE, RATES).generate_device_h is None
+    assert capacity(Work(), RECIPE, RATES).generate_device_h == 0
+
+
+def test_the_plan_says_what_its_rates_were_measured_on():
+    assert capacity(Work(), RECIPE, RATES).rates == "a core and a device"

@@ -1,0 +1,37 @@
+"""Whether what a recipe names lies where it says: told at once, before the first hour of work."""
+
+from pathlib import Path
+
+from schemas.base import InputError
+from schemas.recipe import LlavaSource, Recipe
+
+FILL_IN = "FILL-IN"
+"""Stands in a packaged recipe for what only the owner of the data can tell."""
+
+
+def absent_data(recipe: Recipe) -> list[str]:
+    """The files and folders of sources that are not there, each with its source; media are looked at by ingest."""
+    found = []
+    for source in recipe.sources:
+        if isinstance(source, LlavaSource):
+            if not Path(source.annotations).is_file():
+                found.append(f"source {source.name}: no annotation file {source.annotations!r}")
+            elif not Path(source.media_root).is_dir():
+                found.append(f"source {source.name}: no media folder {source.media_root!r}")
+    return found
+
+
+def need_data(recipe: Recipe) -> None:
+    """Raises InputError that names every file of a source that is not there."""
+    if absent := absent_data(recipe):
+        raise InputError("\n".join([*absent, "put the data there, or mend the paths of the source"]))
+
+
+def need_terms(recipe: Recipe) -> None:
+    """Raises InputError for a source whose licence or annotator nobody filled in: a mixture would tell it on."""
+    bare = [s.name for s in recipe.sources if isinstance(s, LlavaSource) and FILL_IN in (s.licence, s.annotator)]
+    if bare:
+        raise InputError(
+            f"{FILL_IN} is no licence and no annotator, in source {', '.join(bare)}: copy the recipe "
+            "(mixture init --like) and give those of your data"
+        )

@@ -1,0 +1,120 @@
+"""`mixture plan`: from a recipe, and samples or a statement in their place, to what is printed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.at_hand import absent_data
+from flows.yaml_file import load, packaged
+from pipeline.decode.grid import plan_clips
+from pipeline.plan.capacity import capacity
+from pipeline.plan.workload import counted, stated
+from schemas.base import InputError
+from schemas.capacity import Capacity, Rates
+from schemas.media import DecodeSpec
+from schemas.plan import Quota
+from schemas.recipe import Recipe
+from schemas.sample import Sample
+from schemas.workload import StatedWorkload, Workload
+
+WORKLOADS = "workloads"
+"""The folder of this package with ready statements, each named as the recipe that it is for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that `mixture plan` prints."""
+
+    recipe: Recipe
+    workload: Workload
+    parts: tuple[Capacity, ...]
+    """Of each part of the workload, in its order."""
+    total: Capacity
+    quotas: tuple[Quota, ...] = ()
+    """None where nothing was counted."""
+    statement: StatedWorkload | None = None
+    """What stands in for the samples."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know before the numbers."""
+
+
+def clips_of_span(span_ns: int, spec: DecodeSpec, max_clips: int | None = None) -> int:
+    """Clips of a film's span. For `released_compat`, which goes by frames, those that the same fps gives."""
+    if span_ns <= 0:
+        return 0
+    changes = {"sampling": "fps"} if spec.sampling == "released_compat" else {}
+    by_time = spec.model_copy(update={**changes, "max_clips": max_clips or spec.max_clips})
+    return len(plan_clips(0, span_ns, by_time))
+
+
+def choose_statement(name: str, recipe: Recipe, workload: str | None) -> tuple[StatedWorkload | None, str]:
+    """The statement that stands in for the samples, and why it does; None to count them.
+
+    Args:
+        name: Of the recipe, as the user gave it.
+        recipe: What was read under that name.
+        workload: The statement's file or packaged name, if the user gave one.
+
+    A packaged recipe falls back on the packaged statement of its name. A user's file never does: a
+    mistyped path there is a mistake, and raises InputError. Raises FileError for a bad statement.
+    """
+    if workload is not None:
+        return load_workload(workload), "asked for with --workload"
+    if not (absent := absent_data(recipe)):
+        return None, ""
+    why = absent[0] + (f", nor the data of {len(absent) - 1} more" if absent[1:] else "")
+    if not Path(name).is_file() and name in packaged(WORKLOADS):
+        return load_workload(name), why
+    raise InputError(f"{why}: put the data there, or state their workload: mixture plan {name} --workload FILE")
+
+
+def load_workload(name: str) -> StatedWorkload:
+    """The statement in the file `name`, or the packaged one of that name. Raises FileError."""
+    return load(name, StatedWorkload, WORKLOADS, "workload")
+
+
+def plan_counted(recipe: Recipe, chosen: Sequence[Sample], quotas: Sequence[Quota], rates: Rates | None) -> Plan:
+    """The plan of samples that were ingested. Raises InputError for rates that lack an encoder."""
+    workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
+    return _plan(recipe, workload, rates, quotas=tuple(quotas))
+
+
+def plan_stated(recipe: Recipe, statement: StatedWorkload, why: str, rates: Rates | None) -> Plan:
+    """The plan of a statement. Raises InputError for rates that lack an encoder."""
+    workload = stated(statement, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
+    notes = tuple(_notes(recipe, statement, workload, why))
+    return _plan(recipe, workload, rates, statement=statement, notes=notes)
+
+
+def _plan(
+    recipe: Recipe,
+    workload: Workload,
+    rates: Rates | None,
+    *,
+    quotas: tuple[Quota, ...] = (),
+    statement: StatedWorkload | None = None,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    parts = tuple(capacity(part, recipe, rates) for part in workload.parts)
+    total = capacity(workload.total, recipe, rates)
+    return Plan(recipe, workload, parts, total, quotas, statement, notes)
+
+
+def _notes(recipe: Recipe, statement: StatedWorkload, workload: Workload, why: str) -> list[str]:
+    """Where the plan is not what building this recipe would come to."""
+    notes = [f"stated, not counted ({why})", *([statement.note.strip()] if statement.note.strip() else [])]
+    total, asked = workload.total, recipe.mixture.total + recipe.mixture.heldout_total
+    if total.samples != asked:
+        notes.append(f"the statement has {total.samples:,} samples, recipe {recipe.name} asks for {asked:,}")
+    caps = sorted({p.max_clips.value for p in statement.parts if p.max_clips} - {recipe.decode.max_clips})
+    if caps:
+        stated_caps = ", ".join(map(str, caps))
+        notes.append(
+            f"max_clips is {stated_caps} in some parts, {recipe.decode.max_clips} in the recipe: "
+            "as told, they are builds of their own"
+        )
+    if total.clips_with_frames and not recipe.shards.frames_for:
+        notes.append("the statement has frames in the shards, but shards.frames_for is empty: none are counted")
+    if total.talks and recipe.conversations.generator == "template":
+        notes.append("the statement has talks written by a model, but the recipe's generator is still template")
+    return notes
