@@ -134,8 +134,8 @@ class StatedPart(Record):
         film, many = self.modality is Modality.VIDEO, self.modality is Modality.MULTI_IMAGE
         for needed, name in ((film, "films"), (many, "images")):
             if needed != (getattr(self, name) is not None):
-                verb = "needs" if needed else "has no"
-                raise ValueError(f"part {self.part}: a {self.modality} part {verb} `{name}`")
+                verb = "need" if needed else "have no"
+                raise ValueError(f"part {self.part}: {self.modality} parts {verb} `{name}`")
         if not film and (self.max_clips or self.frames):
             raise ValueError(f"part {self.part}: only a video part has `max_clips` and `frames`")
         if self.max_clips and not self.max_clips.value:

@@ -8,8 +8,11 @@ import yaml
 from mini import mini_recipe
 from pydantic import BaseModel
 
+import schemas.capacity
+import schemas.workload
 from flows.recipe_file import RecipeError, load_recipe, packaged, parse_recipe
 from flows.starter import commented
+from schemas.base import Record
 from schemas.recipe import Recipe
 
 
@@ -70,7 +73,7 @@ def test_an_unknown_kind_of_source_lists_the_known(text):
 
 
 def test_a_name_that_is_no_file_lists_the_packaged_recipes():
-    with pytest.raises(RecipeError, match="there are: demo"):
+    with pytest.raises(RecipeError, match="there are: apollo-4m, demo"):
         load_recipe("nothing")
 
 
@@ -102,6 +105,16 @@ def test_every_field_of_a_recipe_is_explained():
         for name, field in model.model_fields.items()
         if not field.description and name not in {"kind"}
     ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("module", [schemas.workload, schemas.capacity])
+def test_every_field_of_a_statement_of_rates_and_of_a_plan_is_explained(module):
+    found = [m for m in vars(module).values() if isinstance(m, type) and issubclass(m, Record) and m is not Record]
+    bare = [
+        f"{m.__name__}.{name}" for m in found for name, field in m.model_fields.items() if not field.description
+    ]
+    assert len(found) > 4
     assert bare == []
 
 
