@@ -36,6 +36,7 @@ def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str
             )
             for name in recipe.encoders
         },
+        encoders={name: spec.speed_class for name, spec in recipe.encoders.items()},
     )
 
 

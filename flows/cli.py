@@ -108,10 +108,13 @@ def plan(
     from flows.planning import choose_statement, plan_counted, plan_stated
     from flows.rates_file import load_rates
     from flows.tables import print_plan
+    from pipeline.plan.capacity import check_rates
 
     found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
     with _explained():
         given = load_rates(rates) if rates else None
+        if given:
+            check_rates(found, given)
         statement, why = choose_statement(recipe, found, workload)
         if statement:
             print_plan(plan_stated(found, statement, why, given), as_json)

@@ -74,13 +74,13 @@ def load_workload(name: str) -> StatedWorkload:
 
 
 def plan_counted(recipe: Recipe, chosen: Sequence[Sample], quotas: Sequence[Quota], rates: Rates | None) -> Plan:
-    """The plan of samples that were ingested. Raises InputError for rates that lack an encoder."""
+    """The plan of samples that were ingested. Raises InputError for rates that do not fit."""
     workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
     return _plan(recipe, workload, rates, quotas=tuple(quotas))
 
 
 def plan_stated(recipe: Recipe, statement: StatedWorkload, why: str, rates: Rates | None) -> Plan:
-    """The plan of a statement. Raises InputError for rates that lack an encoder."""
+    """The plan of a statement. Raises InputError for rates that do not fit."""
     workload = stated(statement, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
     notes = tuple(_notes(recipe, statement, workload, why))
     return _plan(recipe, workload, rates, statement=statement, notes=notes)

@@ -37,6 +37,10 @@ class Rates(Record):
     )
     decode_core_s: UnitSeconds = Field(description="Core seconds to decode, resize and pad for all encoders.")
     encode_device_s: dict[Name, UnitSeconds] = Field(description="Device seconds of each encoder.")
+    encoders: dict[Name, str] = Field(
+        default_factory=dict,
+        description="What these encoders are, such as `siglip full bfloat16`; a recipe with others is refused.",
+    )
     generate_device_s: TokenSeconds | None = Field(
         default=None,
         description="GPU seconds of the language model a token: seconds x GPUs it is spread over / tokens.",

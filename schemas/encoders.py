@@ -139,6 +139,11 @@ class EncoderSpec(Record):
         return (frames if self.architecture == "siglip" else INTERNVIDEO2_FRAMES, side, side, channels)
 
     @property
+    def speed_class(self) -> str:
+        """What decides how fast it is on one machine: `siglip full bfloat16`."""
+        return f"{self.architecture} {self.size} {self.precision}"
+
+    @property
     def labelled_weights(self) -> str:
         """The words provenance shows: random weights say so."""
         if self.weights == "random":

@@ -24,7 +24,7 @@ def capacity(work: Work, recipe: Recipe, rates: Rates | None = None) -> Capacity
         recipe: Its encoders and the frames of a clip count.
         rates: Without these no time or money is told.
 
-    Raises InputError when `rates` lack one of the recipe's encoders.
+    Raises InputError when `rates` lack one of the recipe's encoders, or are those of another.
     """
     found = Capacity(
         samples=work.samples,
@@ -59,11 +59,7 @@ def _frame_bytes(recipe: Recipe, work: Work) -> int:
 
 
 def _priced(found: Capacity, recipe: Recipe, rates: Rates) -> Capacity:
-    if absent := [name for name in recipe.encoders if name not in rates.encode_device_s]:
-        raise InputError(
-            f"the rates tell nothing of encoder {', '.join(absent)}, only of {', '.join(rates.encode_device_s)}: "
-            "measure them with `mixture calibrate` on this recipe"
-        )
+    check_rates(recipe, rates)
     hours = {
         name: _hours(found.clips * seconds.clip + found.images * seconds.image)
         for name, seconds in rates.encode_device_s.items()
@@ -83,6 +79,19 @@ def _priced(found: Capacity, recipe: Recipe, rates: Rates) -> Capacity:
             "cost_a_month": found.stored_bytes / 1e12 * prices.terabyte_month,
         }
     )
+
+
+def check_rates(recipe: Recipe, rates: Rates) -> None:
+    """Raises InputError when `rates` lack one of the recipe's encoders, or are those of another."""
+    mend = "measure them with `mixture calibrate` on this recipe"
+    if absent := [name for name in recipe.encoders if name not in rates.encode_device_s]:
+        known = ", ".join(rates.encode_device_s)
+        raise InputError(f"the rates tell nothing of encoder {', '.join(absent)}, only of {known}: {mend}")
+    for name, spec in recipe.encoders.items():
+        if (rated := rates.encoders.get(name, spec.speed_class)) != spec.speed_class:
+            raise InputError(
+                f"the rates of {name} are those of {rated}, the recipe's is {spec.speed_class}: {mend}"
+            )
 
 
 def _generate_h(found: Capacity, rates: Rates) -> float | None:

@@ -75,6 +75,7 @@ def test_measured_rates_tell_hours_and_money(tmp_path):
         "siglip": True,
         "internvideo2": True,
     }
+    assert measured["encoders"] == {"siglip": "siglip tiny float32", "internvideo2": "internvideo2 tiny float32"}
     measured["prices"]["core_hour"] = 3600.0
     rates.write_text(json.dumps(measured))
     needed = json.loads(mixture("plan", path, "--rates", rates, "--json").stdout)["capacity"]

@@ -99,6 +99,12 @@ def test_rates_that_lack_an_encoder_are_refused():
         capacity(work(RECIPE), RECIPE, rates)
 
 
+def test_rates_of_another_encoder_are_refused():
+    rates = RATES.model_copy(update={"encoders": {"siglip": "siglip tiny float32"}})
+    with pytest.raises(InputError, match=r"are those of siglip tiny float32, the recipe's is siglip full float32"):
+        capacity(work(RECIPE), RECIPE, rates)
+
+
 def test_a_clip_of_the_native_pair_is_nine_point_six_megabytes():
     needed = capacity(Work(clips=1), RECIPE)
     assert needed.stored_bytes == 4 * 729 * 1152 * 2 + 4 * 256 * 1408 * 2 == 9_602_048
