@@ -11,14 +11,15 @@ import pytest
 import yaml
 from mini import TALK, mini_recipe, mixture, write_recipe
 
-from flows.plan_rows import hours, size
+from flows.plan_rows import hours, size, takes_rows
 from flows.planning import choose_statement, clips_of_span, load_workload, plan_stated
 from flows.rates_file import load_rates
 from flows.recipe_file import load_recipe
-from flows.yaml_file import FileError, packaged
+from flows.yaml_file import FileError, packaged, parse
 from pipeline.plan.quotas import apportion, quotas
 from pipeline.plan.workload import stated
 from schemas.base import InputError
+from schemas.capacity import Prices
 from schemas.media import DecodeSpec
 from schemas.plan import Stratum
 from schemas.recipe import Recipe
@@ -26,6 +27,7 @@ from schemas.sample import Modality, Split
 from schemas.workload import StatedWorkload
 
 APOLLO = "apollo-4m"
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 SFT = {"text": Fraction("14.4"), "image": Fraction(33), "multi_image": Fraction("16.6"), "video": Fraction(36)}
 
 
@@ -232,11 +234,35 @@ def test_a_name_that_is_no_statement_lists_the_packaged_ones():
         load_workload("nothing")
 
 
-def test_rates_that_are_mistyped_are_told_with_their_line(tmp_path):
+def test_every_mistake_of_a_rates_file_is_told_with_its_line(tmp_path):
     bad = tmp_path / "rates.yaml"
-    bad.write_text(packaged("rates")["stated-h100"].replace("siglip: {clip:", "siglip: {clop:"))
-    with pytest.raises(InputError, match=r"rates.yaml:\d+: encode_device_s.siglip.clop: no such field"):
+    text = packaged("rates")["stated-h100"].replace("siglip: {clip:", "siglip: {clop:")
+    bad.write_text(text.replace("core_hour:", "core_hours:"))
+    with pytest.raises(InputError) as error:
         load_rates(str(bad))
+    assert re.search(r"rates.yaml:\d+: encode_device_s.siglip.clop: no such field", str(error.value))
+    assert re.search(r"rates.yaml:\d+: prices.core_hours: .*did you mean 'core_hour'", str(error.value))
+
+
+def test_the_statement_that_the_documents_show_is_one():
+    (text,) = re.findall(r"```yaml\n(name: cooking.*?)```", OPERATIONS.read_text(), flags=re.DOTALL)
+    found = stated(parse(text, "operations.md", StatedWorkload, "workload"), lambda ns, cap: 10)
+    assert (found.total.samples, found.total.images) == (60_000, 25_000)
+
+
+def test_a_cost_that_lacks_generation_is_labelled_so():
+    rates = load_rates("stated-h100").model_copy(update={"generate_device_s": None})
+    plan = plan_stated(load_recipe(APOLLO), load_workload(APOLLO), "a test", rates)
+    rows = dict(takes_rows(plan))
+    assert rows["device hours of generation"] == "unknown to these rates"
+    assert "cost, without generation" in rows
+    assert "cost" in dict(takes_rows(apollo_plan()))
+
+
+def test_money_without_prices_is_unknown_and_not_nothing():
+    rates = load_rates("stated-h100").model_copy(update={"prices": Prices()})
+    plan = plan_stated(load_recipe(APOLLO), load_workload(APOLLO), "a test", rates)
+    assert dict(takes_rows(plan))["cost"] == "unknown: put prices into the rates"
 
 
 def test_sizes_and_hours_are_told_as_a_person_reads_them():
