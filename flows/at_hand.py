@@ -10,21 +10,15 @@ FILL_IN = "FILL-IN"
 
 
 def absent_data(recipe: Recipe) -> list[str]:
-    """The files and folders of sources that are not there, each with its source; media are looked at by ingest."""
-    found = []
-    for source in recipe.sources:
-        if isinstance(source, LlavaSource):
-            if not Path(source.annotations).is_file():
-                found.append(f"source {source.name}: no annotation file {source.annotations!r}")
-            elif not Path(source.media_root).is_dir():
-                found.append(f"source {source.name}: no media folder {source.media_root!r}")
-    return found
+    """Annotation files that are not there, each with its source. Media are looked at one by one, by ingest."""
+    files = [(source.name, source.annotations) for source in recipe.sources if isinstance(source, LlavaSource)]
+    return [f"source {name}: no annotation file {file!r}" for name, file in files if not Path(file).is_file()]
 
 
 def need_data(recipe: Recipe) -> None:
     """Raises InputError that names every file of a source that is not there."""
     if absent := absent_data(recipe):
-        raise InputError("\n".join([*absent, "put the data there, or mend the paths of the source"]))
+        raise InputError("\n".join([*absent, "put the data there, or mend `annotations` of the source"]))
 
 
 def need_terms(recipe: Recipe) -> None:
