@@ -36,7 +36,7 @@ def takes_rows(plan: Plan) -> list[Row]:
     needed = plan.total
     rows: list[Row] = [(f"features of {name}", size(number)) for name, number in needed.feature_bytes.items()]
     rows += [
-        (f"frames in the shards, of {plan.workload.total.clips_with_frames:,} clips", size(needed.frame_bytes)),
+        (f"frames in the shards, of {plan.workload.total.clips_with_frames:,} clips", _frames(needed)),
         ("stored in all", size(needed.stored_bytes)),
         *_tokens(needed),
     ]
@@ -49,6 +49,10 @@ def takes_rows(plan: Plan) -> list[Row]:
         known = needed.generate_device_h
         rows += [("device hours of generation", "unknown to these rates" if known is None else hours(known))]
     return [*rows, *_money(needed)]
+
+
+def _frames(needed: Capacity) -> str:
+    return ("about " if needed.is_frame_bytes_estimated else "") + size(needed.frame_bytes)
 
 
 def _tokens(needed: Capacity) -> list[Row]:

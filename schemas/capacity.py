@@ -60,6 +60,9 @@ class Capacity(Record):
     film_s: int = Field(description="Of the spans that clips are taken from, rounded.")
     feature_bytes: dict[Name, int] = Field(description="Of each encoder's column.")
     frame_bytes: int = Field(description="Of the frames that the shards hold.")
+    is_frame_bytes_estimated: bool = Field(
+        default=False, description="JPEG's bytes depend on the pictures; those of raw pixels are exact."
+    )
     talks: int = Field(description="Talks that a language model writes.")
     prompt_tokens: int = Field(description="Of these talks, read.")
     reply_tokens: int = Field(description="Of these talks, written.")

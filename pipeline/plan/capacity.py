@@ -15,6 +15,10 @@ FEATURE_BYTES = SCALE_BYTES = 2
 
 RGB_BYTES = 3
 
+JPEG_PERMILLE = {75: 42, 85: 55, 90: 67, 95: 94, 98: 132}
+"""Bytes of JPEG pictures at a quality, in thousandths of raw pixels: both encoders' squares of three films
+(benchmarks/results/frames_cpu-2core_2026-11-25.md). Other films differ: pictures are as large as they are busy."""
+
 
 def capacity(work: Work, recipe: Recipe, rates: Rates | None = None) -> Capacity:
     """What it takes to talk about, decode, encode and keep `work`.
@@ -33,6 +37,7 @@ def capacity(work: Work, recipe: Recipe, rates: Rates | None = None) -> Capacity
         film_s=round(work.film_ns / 10**9),
         feature_bytes={name: _feature_bytes(recipe, name, work) for name in recipe.encoders},
         frame_bytes=_frame_bytes(recipe, work),
+        is_frame_bytes_estimated=bool(recipe.shards.frames_for) and recipe.shards.frames_codec == "mjpeg",
         talks=work.talks,
         prompt_tokens=work.prompt_tokens,
         reply_tokens=work.reply_tokens,
@@ -51,11 +56,21 @@ def _feature_bytes(recipe: Recipe, name: str, work: Work) -> int:
 
 
 def _frame_bytes(recipe: Recipe, work: Work) -> int:
-    if not recipe.shards.frames_for:
+    """Exact for raw pixels, an estimate for JPEG."""
+    shards = recipe.shards
+    if not shards.frames_for:
         return 0
     frame = sum(RGB_BYTES * spec.preprocessing.size**2 for spec in recipe.encoders.values())
-    frames = work.clips_with_frames * recipe.decode.frames_per_clip
-    return frames * frame + NPY_BYTES * work.samples * len(recipe.encoders)
+    clip = recipe.decode.frames_per_clip * frame
+    if shards.frames_codec == "mjpeg":
+        # Rounded a clip, so that parts sum to their total.
+        return work.clips_with_frames * (clip * _jpeg_permille(shards.frames_quality) // 1000)
+    return work.clips_with_frames * clip + NPY_BYTES * work.samples * len(recipe.encoders)
+
+
+def _jpeg_permille(quality: int) -> int:
+    """Of the least measured quality that is no lower; of the highest, where there is none."""
+    return JPEG_PERMILLE[min((q for q in JPEG_PERMILLE if q >= quality), default=max(JPEG_PERMILLE))]
 
 
 def _priced(found: Capacity, recipe: Recipe, rates: Rates) -> Capacity:

@@ -30,7 +30,7 @@ def counted(chosen: Iterable[Sample], recipe: Recipe, clips_of: ClipsOf) -> Work
 def _work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, int]:
     spans = [_span_ns(medium) for medium in sample.media if medium.kind == "video"]
     clips = sum(clips_of(span, None) for span in spans)
-    with_frames = sample.modality is Modality.VIDEO and sample.category in recipe.shards.frames_for
+    with_frames = recipe.shards.carries_frames(sample.modality, sample.category)
     return {
         "samples": 1,
         "clips": clips,

@@ -130,6 +130,7 @@ def test_a_packaged_recipe_without_its_data_is_planned_as_stated_and_says_so(alo
     assert "rates: STATED, not measured" in shown.stdout
     assert re.search(r"total +3,794,000 ", shown.stdout)
     assert "our assumption" in shown.stdout
+    assert re.search(r"frames in the shards, of 6,109,884 clips +about 1.4 TB", shown.stdout)
     assert list(alone.iterdir()) == []  # nothing was ingested
     told = json.loads(mixture("plan", APOLLO, "--json", cwd=alone).stdout)
     assert (told["origin"], told["capacity"]["samples"], told["capacity"]["cost"]) == ("stated", 3_794_000, None)

@@ -1,6 +1,8 @@
 """The capacity plan's arithmetic, against sums done by hand."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.plan.capacity import capacity
 from pipeline.plan.workload import counted
@@ -81,6 +83,28 @@ def test_frames_are_counted_where_the_shards_hold_them():
     )
     frames = 2 * 4 * 3 * (384**2 + 224**2)
     assert capacity(work(recipe), recipe).frame_bytes == frames + 2 * 4 * 128
+
+
+@pytest.mark.parametrize(("quality", "permille"), [(1, 42), (75, 42), (76, 55), (95, 94), (100, 132)])
+def test_jpeg_frames_are_estimated_from_the_measured_quality_and_called_so(quality, permille):
+    changes = {"frames_for": (Category.CAPTIONING,), "frames_codec": "mjpeg", "frames_quality": quality}
+    recipe = RECIPE.model_copy(update={"shards": RECIPE.shards.model_copy(update=changes)})
+    needed = capacity(work(recipe), recipe)
+    assert needed.frame_bytes == 2 * (4 * 3 * (384**2 + 224**2) * permille // 1000)
+    assert needed.is_frame_bytes_estimated
+    assert not capacity(work(RECIPE), RECIPE).is_frame_bytes_estimated
+
+
+@pytest.mark.parametrize("codec", ["rawvideo", "mjpeg"])
+@given(counts=st.lists(st.tuples(*[st.integers(0, 10**6)] * 4), min_size=2, max_size=2))
+def test_bytes_of_parts_sum_to_those_of_the_whole(codec, counts):
+    changes = {"frames_for": (Category.CAPTIONING,), "frames_codec": codec}
+    recipe = RECIPE.model_copy(update={"shards": RECIPE.shards.model_copy(update=changes)})
+    names = ("samples", "clips", "images", "clips_with_frames")
+    parts = [capacity(Work(**dict(zip(names, each, strict=True))), recipe) for each in counts]
+    whole = capacity(Work(**dict(zip(names, map(sum, zip(*counts, strict=True)), strict=True))), recipe)
+    assert whole.frame_bytes == sum(part.frame_bytes for part in parts)
+    assert whole.stored_bytes == sum(part.stored_bytes for part in parts)
 
 
 def test_hours_and_money_follow_from_the_rates():
