@@ -33,6 +33,7 @@ from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job, set_up
 from pipeline.runtime.rows import read_row, write_rows
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
@@ -54,10 +55,10 @@ class _Worker:
     def __init__(self, stages: Sequence[Stage[Any, Any]]) -> None:
         self._stages = stages
         self._stack = ExitStack()
-        set_up(stages, self._stack)
 
-    def ping(self) -> None:
-        """Answers once `setup` is over."""
+    def set_up(self) -> None:
+        """Once, before any batch; not when the actor is born, so that what a stage raises arrives as it is."""
+        set_up(self._stages, self._stack)
 
     def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[int, list[Keyed]]:
         """(bytes, outcomes), or (0, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
@@ -268,7 +269,7 @@ class _Run:
             # The input of a call can be lost too, and then arrives as the cause of its error.
             if isinstance(error.cause, LOST):
                 return None
-            raise
+            raise _as_raised(error) from None
 
     def _forward(self, call: _Call, size_bytes: int) -> Iterator[Done]:
         if call.attempt is not None:
@@ -312,13 +313,21 @@ class _Run:
 def _check_setup(actors: Sequence[Any]) -> None:
     """Waits until the actors are set up. A `setup` that raises is a bug, not a worker that was lost."""
     try:
-        ray.get([actor.ping.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
+        ray.get([actor.set_up.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
     except GetTimeoutError:
         raise TimeoutError(
             f"no worker was set up within {SETUP_DEADLINE_S:.0f} s: does the cluster have the CPUs and GPUs for it?"
         ) from None
+    except RayTaskError as error:
+        raise _as_raised(error) from None
     except RayActorError as error:
         raise RuntimeError(f"a worker could not be set up: {error}") from error
+
+
+def _as_raised(error: RayTaskError) -> Exception:
+    """What ends the run: a user's mistake as the stage told it, a bug with its traceback in the worker."""
+    cause = error.cause
+    return cause if isinstance(cause, InputError) else error
 
 
 def _size_bytes(outcomes: Sequence[Keyed]) -> int:

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_stages import CannotSetUp, Echo, Loses, Raises, SetsUpForEver, Upper, toy_sample
+from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, SetsUpForEver, Upper, toy_sample
 
 from pipeline.runtime.contract import ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
 from pipeline.runtime.passes import BudgetError, Pass, check_budget, locate, outcomes, run_pass
 from pipeline.runtime.ray import RayRunner
 from pipeline.runtime.workspace import Work, Workspace
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Sample
 
@@ -142,6 +143,13 @@ def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ra
 def test_a_bug_in_a_stage_stops_the_run_with_its_cause(tmp_path, ray_runner, stage, words):
     with pytest.raises(Exception, match=words):
         run_pass(Workspace(tmp_path), toy_pass("ab", [stage]), ray_runner, quiet)
+
+
+@pytest.mark.parametrize("where", ["setup", "process"])
+def test_a_users_mistake_arrives_from_a_worker_as_it_was_told(tmp_path, ray_runner, where):
+    with pytest.raises(InputError) as told:
+        run_pass(Workspace(tmp_path), toy_pass("ab", [Misconfigured(where)]), ray_runner, quiet)
+    assert str(told.value) == "weights 'x': mend them"
 
 
 def test_a_worker_that_never_gets_ready_stops_the_run_within_a_bound(tmp_path, ray_runner, monkeypatch):

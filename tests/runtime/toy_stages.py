@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.runtime.contract import Stage
+from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Caption, Category, Generator, Modality, Sample
 
@@ -74,6 +75,20 @@ class CannotSetUp(Upper):
 
     def setup(self) -> None:
         raise ValueError("no such model")
+
+
+class Misconfigured(Upper):
+    """A mistake of the user's that only a worker can see, in setup or in process."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def setup(self) -> None:
+        if self.where == "setup":
+            raise InputError("weights 'x': mend them")
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        raise InputError("weights 'x': mend them")
 
 
 class SetsUpForEver(Upper):
