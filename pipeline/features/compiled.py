@@ -16,8 +16,8 @@ SHAPES = 64
 def compiled(encoder: nn.Module) -> Callable[[Tensor], Tensor]:
     """`encoder`, compiled when a shape first comes: one graph of fixed sizes, no part of it left to Python.
 
-    Without CUDA graphs: a batch of the full size keeps a device busy for longer than it takes to launch its kernels,
-    and a replayed graph would hold its memory for ever, so that halving the batch would free nothing.
+    Without CUDA graphs: a full-size batch keeps a device busy for longer than its kernels take to launch, and a
+    replayed graph would hold its memory for ever, so that halving the batch would free nothing.
 
     Raises (when called):
         InputError: this machine cannot compile.
