@@ -139,6 +139,14 @@ def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ra
     assert [(r.key, r.reason) for r in outcomes(done, Rejection)] == [("k001", Reason.POISON)]
 
 
+def test_a_neighbour_of_a_record_that_kills_its_worker_is_never_blamed(tmp_path, ray_runner):
+    """One actor, which has a batch of one record in work and another one waiting."""
+    with RayRunner(workers=1, call_deadline_s=60) as runner:
+        done = run_pass(Workspace(tmp_path), toy_pass(["a", "kill", "b", "kill", "c"], part_size=1), runner, quiet)
+    assert [sample.key for sample in outcomes(done, Sample)] == ["k000", "k002", "k004"]
+    assert [refused.key for refused in outcomes(done, Rejection)] == ["k001", "k003"]
+
+
 @pytest.mark.parametrize(("stage", "words"), [(CannotSetUp(), "no such model"), (Raises(), "a bug")])
 def test_a_bug_in_a_stage_stops_the_run_with_its_cause(tmp_path, ray_runner, stage, words):
     with pytest.raises(Exception, match=words):
