@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.codec import storage_loss, stored
+from pipeline.features.codec import is_finite, storage_loss, stored
 from pipeline.runtime.contract import Stage
 from schemas.arrays import Features, FeaturesMeta, Frames, StorageLoss
 from schemas.encoders import EncoderSpec
@@ -101,7 +101,7 @@ class Encode(Stage[Frames, Features]):
         columns: dict[str, NDArray[Any]] = {}
         losses: dict[str, StorageLoss] = {}
         for name, array in arrays.items():
-            if not np.isfinite(array).all():
+            if not is_finite(array):
                 return self._reject(frames.key, name, array)
             store = self._specs[name].store
             own = stored(name, array, store)
