@@ -98,8 +98,9 @@ def share_of(encoder_spec: EncoderSpec, batches: int, clips_at_once: int, repeat
     clips = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     if device.type == "cuda" or encoder_spec.compiled:
         engine.encode([clips[: engine.clips_at_once]])
+    before = matmul_flop_s(device, encoder_spec.precision)
     seconds = statistics.median(timed(lambda: engine.encode([clips])) for _ in range(repeats))
-    ceiling = matmul_flop_s(device, encoder_spec.precision)
+    ceiling = max(before, matmul_flop_s(device, encoder_spec.precision))
     encoder.to("meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         encoder(torch.empty((1, *shape[1:]), dtype=torch.uint8, device="meta"))

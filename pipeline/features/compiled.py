@@ -31,7 +31,7 @@ def compiled(encoder: nn.Module) -> Callable[[Tensor], Tensor]:
         except BackendCompilerFailed as error:
             told = str(error.inner_exception).strip().partition("\n")[0]
             raise InputError(
-                f"an encoder with `compiled: true` cannot be compiled here: {told}; install a C++ compiler "
+                f"an encoder with compiled: true cannot be compiled here: {told}; install a C++ compiler "
                 "(g++, and on a GPU Triton), or set `compiled: false`"
             ) from None
         return tokens
