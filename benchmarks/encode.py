@@ -4,15 +4,22 @@
 of a square matrix product on the same device, in the same precision and run: the ceiling. Weights are random; they
 cost as much as learned ones.
 `ray_over_bare`: throughput of `RayRunner` (frames from one actor, both encoders in another, rows written) over a
-loop in this process that encodes and writes the same batches. By turns; start-up is left out of both.
+loop in this process that encodes and writes the same batches, its frames made before the clock runs. In pairs, by
+turns; start-up is left out of both. The median of the pairs.
+`gpu_busy`: share of the time in which an encoder's device works while real decoding feeds it through Ray; on a CPU
+it is `encoder_busy_cpu`, and tells how far one decoder keeps up with one tiny encoder.
 
     python benchmarks/encode.py --quick         5 minutes on two CPU cores
     python benchmarks/encode.py                 more batches; on a GPU in bfloat16
+    python benchmarks/encode.py --compiled      the encoders as compiled graphs
     python benchmarks/encode.py --out FILE.md   also writes machine, versions, command and tables
+
+On a CPU the names of the shares end in `_cpu`, and Ray is shown with tiny encoders.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -24,51 +31,19 @@ from typing import Any
 
 import numpy as np
 from decode import machine
+from encode_ray import BATCH, Fed, decode_fed, ray_over_bare
 
-from pipeline.runtime.contract import Keyed, Stage
-from schemas.arrays import ClipTimes, Frames, FramesMeta
-from schemas.encoders import IMAGE_SIZES
+from schemas.encoders import IMAGE_SIZES, EncoderSpec
 
 ENCODERS = ("siglip", "internvideo2")
-BATCH = 16
-"""Samples of a job, as in a build."""
 
 
-def spec(architecture: str, size: str, precision: str) -> Any:
+def spec(architecture: str, size: str, precision: str, compiled: bool) -> EncoderSpec:
     """A seeded random encoder."""
-    from schemas.encoders import EncoderSpec
-
     half = (0.5, 0.5, 0.5)
     preprocessing = {"size": IMAGE_SIZES[architecture, size], "mean": half, "std": half}
     fields = {"architecture": architecture, "size": size, "precision": precision, "preprocessing": preprocessing}
-    return EncoderSpec.model_validate(fields | {"weights": "random"})
-
-
-class Feed(Stage[FramesMeta, Frames]):
-    """In place of decoding: frames of noise, made before the clock runs."""
-
-    name, version = "decode", 1
-
-    def __init__(self, clips: int, size: str) -> None:
-        sides = {name: IMAGE_SIZES[name, size] for name in ENCODERS}
-        self._shapes = {name: (clips, 4, side, side, 3) for name, side in sides.items()}
-        self._clips = clips
-
-    def setup(self) -> None:
-        """Draws the noise."""
-        dice = np.random.default_rng(0)
-        self._pixels = {n: dice.integers(0, 256, shape, dtype=np.uint8) for n, shape in self._shapes.items()}
-
-    def process(self, batch: Sequence[FramesMeta]) -> list[Frames]:
-        """The same pixels for every sample, but each sample travels with its own."""
-        times = ClipTimes(start_ns=0, exclusive_end_ns=4, t_ns=(0, 1, 2, 3), pts_ns=(0, 1, 2, 3))
-        return [
-            Frames(
-                FramesMeta(key=meta.key, clips=(times,) * self._clips),
-                {name: pixels.copy() for name, pixels in self._pixels.items()},
-            )
-            for meta in batch
-        ]
+    return EncoderSpec.model_validate(fields | {"weights": "random", "compiled": compiled})
 
 
 @dataclass(frozen=True)
@@ -107,7 +82,7 @@ def matmul_flop_s(device: Any, precision: str) -> float:
     return 2 * side**3 / min(timed(lambda: a @ b) for _ in range(10))
 
 
-def share_of(architecture: str, precision: str, batches: int, clips_at_once: int, repeats: int) -> Share:
+def share_of(encoder_spec: EncoderSpec, batches: int, clips_at_once: int, repeats: int) -> Share:
     """Throughput of the engine alone, at full size, clips in memory; on a CPU by one thread, as in a build."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -116,69 +91,29 @@ def share_of(architecture: str, precision: str, batches: int, clips_at_once: int
     from pipeline.features.engine import Engine
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = build_encoder(architecture, spec(architecture, "full", precision))
+    encoder = build_encoder(encoder_spec.architecture, encoder_spec)
     engine = Engine(encoder, device, clips_at_once)
     side = encoder.tower.image_size
     shape = (batches * engine.clips_at_once, 4, side, side, 3)
     clips = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    if device.type == "cuda":
+    if device.type == "cuda" or encoder_spec.compiled:
         engine.encode([clips[: engine.clips_at_once]])
+    before = matmul_flop_s(device, encoder_spec.precision)
     seconds = statistics.median(timed(lambda: engine.encode([clips])) for _ in range(repeats))
-    ceiling = matmul_flop_s(device, precision)
+    ceiling = max(before, matmul_flop_s(device, encoder_spec.precision))
     encoder.to("meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         encoder(torch.empty((1, *shape[1:]), dtype=torch.uint8, device="meta"))
-    return Share(architecture, len(clips) / seconds, float(counter.get_total_flops()), ceiling)
-
-
-def stages(size: str, precision: str, clips: int) -> tuple[Stage[Any, Any], ...]:
-    """Feed, then both encoders."""
-    from pipeline.features.stage import Encode
-
-    return Feed(clips, size), Encode({name: spec(name, size, precision) for name in ENCODERS})
-
-
-def ray_seconds(chain: Sequence[Stage[Any, Any]], batches: int, folder: Path) -> float:
-    """Between a batch's end and the next one's, on average, after the first two, which start cold."""
-    from pipeline.runtime.local import Job
-    from pipeline.runtime.ray import RayRunner
-
-    jobs = [Job(batch, folder / f"{i}.arrow") for i, batch in enumerate(inputs(batches))]
-    with RayRunner(workers=1, gpu_workers=1) as runner:
-        ends = []
-        for done in runner.run(chain, jobs):
-            ends.append(time.perf_counter())
-            done.attempt.unlink()
-    return (ends[-1] - ends[1]) / (len(ends) - 2)
-
-
-def bare_seconds(chain: Sequence[Stage[Any, Any]], batches: int, folder: Path) -> float:
-    """A batch's, on average, after the first two; the frames are there before the clock runs."""
-    from pipeline.runtime.rows import write_rows
-
-    feed, encode = chain
-    spent = []
-    for stage in chain:
-        stage.setup()
-    for batch in inputs(batches):
-        frames = feed.process(batch)
-        spent.append(timed(lambda frames=frames: write_rows(folder / "bare.arrow", encode.process(frames))))  # type: ignore[misc]
-    for stage in chain:
-        stage.close()
-    return statistics.fmean(spent[2:])
-
-
-def inputs(batches: int) -> list[tuple[Keyed, ...]]:
-    """Records that only have a key."""
-    return [tuple(FramesMeta(key=f"k{b}-{i}") for i in range(BATCH)) for b in range(batches)]
+    return Share(encoder_spec.architecture, len(clips) / seconds, float(counter.get_total_flops()), ceiling)
 
 
 def main() -> None:
     """Runs, reports; the last line printed is JSON."""
     parser = argparse.ArgumentParser(
-        description="Rate of the encoders beside the device's matmul rate; Ray's cost."
+        description="Rate of the encoders beside the matmul rate; Ray's cost; how busy decoding keeps them."
     )
     parser.add_argument("--quick", action="store_true", help="fewer batches")
+    parser.add_argument("--compiled", action="store_true", help="encoders as compiled graphs")
     parser.add_argument("--clips-at-once", type=int, default=32, help="clips a batch on a GPU")
     parser.add_argument("--out", type=Path, help="file for the report, Markdown")
     options = parser.parse_args()
@@ -187,28 +122,27 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     device, precision = (torch.cuda.get_device_name(), "bfloat16") if on_gpu else ("CPU, one thread", "float32")
     torch.set_num_threads(1)
-    batches = 2 if on_gpu else 1
+    full = [spec(name, "full", precision, options.compiled) for name in ENCODERS]
     repeats = 1 if options.quick else 5
-    shares = [share_of(name, precision, batches, options.clips_at_once, repeats) for name in ENCODERS]
-    size, clips = ("full", 8) if on_gpu else ("tiny", 3)
-    ratios = []
+    shares = [share_of(each, 2 if on_gpu else 1, options.clips_at_once, repeats) for each in full]
+    cores = os.cpu_count() or 2
+    size, film, decoders = ("full", "bunny", max(1, cores - 1)) if on_gpu else ("tiny", "carphone", 1)
+    pair = {name: spec(name, size, precision, options.compiled) for name in ENCODERS}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3 if options.quick else 7):
-            chain, count = stages(size, precision, clips), 12 if options.quick else 30
-            bare = bare_seconds(chain, count, Path(folder))
-            ratios.append(bare / ray_seconds(chain, count, Path(folder)))
-    text = report(
-        shares, ratios, f"{device}, {precision}", f"{size} encoders, {BATCH} samples of {clips} clips a batch"
-    )
+        ratios = ray_over_bare(pair, 8, 9 if options.quick else 25, Path(folder))
+        fed = decode_fed(pair, film, decoders, options.clips_at_once, 16 if options.quick else 60, Path(folder))
+    suffix = "" if on_gpu else "_cpu"
     result = {"ray_over_bare": round(statistics.median(ratios), 3)}
-    kind = "matmul_share" if on_gpu else "matmul_share_cpu"
-    result |= {f"{kind}_{share.name}": round(share.share, 3) for share in shares}
+    result |= {f"matmul_share{suffix}_{share.name}": round(share.share, 3) for share in shares}
+    result |= {"gpu_busy" if on_gpu else "encoder_busy_cpu": round(fed.busy, 3)}
+    work = f"{size} encoders{', compiled' if options.compiled else ''}"
+    text = report(shares, ratios, fed, f"{device}, {precision}", work)
     print(f"\n{text}\n\n{json.dumps(result)}")
     if options.out:
         options.out.write_text(f"{text}\n\n    {json.dumps(result)}\n")
 
 
-def report(shares: Sequence[Share], ratios: Sequence[float], device: str, work: str) -> str:
+def report(shares: Sequence[Share], ratios: Sequence[float], fed: Fed, device: str, work: str) -> str:
     """Markdown."""
     rows = [
         f"| {s.name} | {s.clips_s:.3f} | {4 * s.clips_s:.3f} | {s.flop_a_clip / 1e12:.3f} | "
@@ -226,7 +160,11 @@ def report(shares: Sequence[Share], ratios: Sequence[float], device: str, work: 
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Ray over the bare loop, {work}: {', '.join(f'{ratio:.3f}' for ratio in ratios)}",
+            f"Ray over the bare loop, {work}, {BATCH} samples of 8 clips a batch: "
+            f"{', '.join(f'{ratio:.3f}' for ratio in ratios)}",
+            "",
+            f"Fed by {fed.decoders} decoding worker(s) ({fed.film}), {work}: {fed.clips_s:.1f} clips/s, "
+            f"{fed.images_s:.1f} images/s; the encoder works {fed.busy:.3f} of the time.",
         )
     )
 

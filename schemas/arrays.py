@@ -52,6 +52,8 @@ class EncoderProvenance(Record):
     preprocessing_sha256: Sha256
     precision: str = "float32"
     """What the encoder computed in; its tokens are stored in float16."""
+    compiled: bool = False
+    """Whether a compiled graph computed it, whose fused kernels round otherwise."""
     layer: int
     """Index of the hidden state taken, counted as transformers does (-1 last, -2 one before)."""
     grid: tuple[int, int, int]

@@ -102,6 +102,11 @@ class EncoderSpec(Record):
         default="float32",
         description="What the encoder computes in. `bfloat16` is much faster on a GPU, and slower on most CPUs.",
     )
+    compiled: bool = Field(
+        default=False,
+        description="Whether its forward is compiled (`torch.compile`): fewer passes over memory, other last bits; "
+        "workers need a C++ compiler.",
+    )
     preprocessing: Preprocessing = Field(description="From a decoded frame to the encoder's input.")
     store: StoreSpec = Field(default=StoreSpec(), description="How its features are kept.")
 

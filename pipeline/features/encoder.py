@@ -63,7 +63,8 @@ class VisionEncoder(nn.Module):
 def build_encoder(
     name: str, spec: EncoderSpec, frames_per_clip: int = APOLLO_FRAMES, stamped: Stamp | None = None
 ) -> VisionEncoder:
-    """The encoder of a recipe, in float32 on the CPU, in evaluation mode; `Engine` runs it in its precision.
+    """The encoder of a recipe, in float32 on the CPU, in evaluation mode; `Engine` runs it in its precision,
+    and compiles it where the recipe says so.
 
     Args:
         name: Its feature column.
@@ -82,6 +83,7 @@ def build_encoder(
         weights_sha256=state_sha256(tower.model),
         preprocessing_sha256=spec.preprocessing.sha256(),
         precision=spec.precision,
+        compiled=spec.compiled,
         layer=spec.layer,
         grid=spec.feature_shape(frames_per_clip)[:3],
         pool=spec.store.pool,

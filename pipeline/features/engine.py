@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.features.compiled import compiled
 from pipeline.features.encoder import VisionEncoder
 from pipeline.features.tower import Tower
 from schemas.arrays import EncoderProvenance
@@ -40,7 +41,8 @@ class Engine:
     the encoder's precision.
 
     Args:
-        encoder: Moved to `device`, and its weights rounded where its provenance says bfloat16.
+        encoder: Moved to `device`, its weights rounded where its provenance says bfloat16; the module itself stays
+            uncompiled.
         device: Where to run.
         clips_at_once: Clips a batch on a GPU.
     """
@@ -49,6 +51,7 @@ class Engine:
         if encoder.provenance.precision == "bfloat16":
             _lower(encoder.tower)
         self._encoder = encoder.to(device)
+        self._run = compiled(self._encoder) if encoder.provenance.compiled else self._encoder
         self._device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.clips_at_once = clips_at_once if device.type == "cuda" else 1
@@ -99,14 +102,15 @@ class Engine:
     def _launch(self, samples: Sequence[NDArray[np.uint8]], places: Sequence[Place]) -> _Launched | None:
         """Starts a batch; None where the device has no memory for it."""
         first = samples[places[0][0]]
-        batch = torch.zeros(
+        batch = torch.empty(
             (self.clips_at_once, *first.shape[1:]), dtype=torch.uint8, pin_memory=self._copies is not None
         )
         pixels = batch.numpy()
+        pixels[len(places) :] = 0
         for row, (sample, clip) in enumerate(places):
             pixels[row] = samples[sample][clip]
         try:
-            tokens = self._encoder(self._sent(batch)).half()
+            tokens = self._run(self._sent(batch)).half()
             return self._returned(places, tokens)
         except torch.OutOfMemoryError:
             if self.clips_at_once == 1:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.features.origins import Stamp, weights_path
 from pipeline.features.tower import Tower, check_spec
-from pipeline.features.weights import fill_at_random, listed
+from pipeline.features.weights import fill_at_random, refuse_misfits
 from schemas.base import InputError
 from schemas.encoders import EncoderSpec
 
@@ -104,7 +104,11 @@ def _from_folder(folder: Path, size: str) -> nn.Module:
     config = _library().SiglipVisionConfig.from_pretrained(folder, **offline)
     found = {field: getattr(config, field) for field in GEOMETRY[size]}
     if found != GEOMETRY[size]:
-        raise InputError(f"weights {str(folder)!r} are of {found}, but size {size!r} is {GEOMETRY[size]}")
+        first = next(field for field in found if found[field] != GEOMETRY[size][field])
+        raise InputError(
+            f"weights {str(folder)!r} are of another model: {first} is the first to differ in config.json; "
+            f"it says {found}, but size {size!r} is {GEOMETRY[size]}"
+        )
     strictness = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
         model, info = _library().SiglipVisionModel.from_pretrained(
@@ -112,17 +116,11 @@ def _from_folder(folder: Path, size: str) -> nn.Module:
         )
     except (OSError, SafetensorError) as error:
         raise InputError(f"weights {str(folder)!r} hold no readable safetensors file: {error}") from error
-    _refuse_misfits(folder, info)
+    refuse_misfits(  # the library would fill what is missing or misshapen at random, and say so in a log only
+        str(folder),
+        order=list(model.state_dict()),
+        missing=info["missing_keys"],
+        misshapen={key: (found, wanted) for key, found, wanted in info["mismatched_keys"]},
+        unexpected=sorted(key for key in info["unexpected_keys"] if not key.startswith(_ELSEWHERE)),
+    )
     return model  # type: ignore[no-any-return]
-
-
-def _refuse_misfits(folder: Path, info: dict[str, Any]) -> None:
-    """The library would fill what is missing or misshapen at random, and say so in a log only."""
-    faults = {
-        "missing": info["missing_keys"],
-        "unexpected": [key for key in info["unexpected_keys"] if not key.startswith(_ELSEWHERE)],
-        "misshapen": [key for key, *_ in info["mismatched_keys"]],
-    }
-    if any(faults.values()):
-        told = "; ".join(f"{fault} {listed(sorted(keys))}" for fault, keys in faults.items() if keys)
-        raise InputError(f"weights {str(folder)!r} do not fit: {told}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.codec import storage_loss, stored
+from pipeline.features.codec import is_finite, storage_loss, stored
 from pipeline.features.origins import Stamp
 from pipeline.runtime.contract import Stage
 from schemas.arrays import Features, FeaturesMeta, Frames, StorageLoss
@@ -107,7 +107,7 @@ class Encode(Stage[Frames, Features]):
         not_finite: dict[str, str] = {}
         for name, array in arrays.items():
             store = self._specs[name].store
-            if not np.isfinite(array).all():
+            if not is_finite(array):
                 if store.place == "shards":
                     return self._reject(frames.key, name, array)
                 not_finite[name], array = _what_is_not_finite(name, array), np.zeros_like(array)

@@ -2,7 +2,8 @@
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from schemas.base import InputError
 
 _LISTED = 8
 """Keys that an error names before it only counts."""
+_CODE = re.compile(r"GLOBAL ([\w.]+)")
+"""In PyTorch's refusal to unpickle more than tensors."""
 _GAMMA = 0.5
 _POSITION_STD = 0.5
 
@@ -46,9 +49,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        named = _CODE.search(str(error))  # the rest of the message tells how to run the file all the same
+        told = f"names {named[1]!r}, which is code or an object" if named else "is no checkpoint, or was cut short"
         raise InputError(
-            f"weights {str(path)!r} holds pickled objects beside tensors, or is no checkpoint; objects are never "
-            f"unpickled: save its state dict as safetensors. ({str(error).partition(chr(10))[0]})"
+            f"weights {str(path)!r} {told}: only tensors are unpickled; save its state dict as safetensors"
         ) from error
     for wrapper in ("model", "module"):  # stage-2 releases; DeepSpeed writes `module`
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -62,24 +66,52 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Puts `state` into `module` as float32; ValueError names missing, unexpected and misshapen keys."""
+    """Puts `state` into `module` as float32. Raises InputError as `refuse_misfits` does."""
     expected = module.state_dict()
-    faults = []
-    if missing := sorted(expected.keys() - state.keys()):
-        faults.append(f"missing {listed(missing)}")
-    if unexpected := sorted(state.keys() - expected.keys()):
-        faults.append(f"unexpected {listed(unexpected)}")
-    if misshapen := sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape):
-        shapes = [f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}" for key in misshapen]
-        faults.append(f"shaped for another model, image size or number of frames: {listed(shapes)}")
-    if faults:
-        raise InputError(f"weights {where!r} do not fit: {'; '.join(faults)}")
+    misshapen = {
+        key: (state[key].shape, value.shape)
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    }
+    refuse_misfits(
+        where,
+        order=list(expected),
+        missing=expected.keys() - state.keys(),
+        misshapen=misshapen,
+        unexpected=[key for key in state if key not in expected],
+    )
     module.load_state_dict({key: state[key].float() for key in expected}, assign=True)
 
 
-def listed(names: Iterable[str]) -> str:
+def refuse_misfits(
+    where: str,
+    order: Sequence[str],
+    missing: Collection[str],
+    misshapen: Mapping[str, tuple[Sequence[int], Sequence[int]]],
+    unexpected: Sequence[str],
+) -> None:
+    """InputError where weights differ from the model's, which begins with the first key that does.
+
+    First in `order`, the model's own, so from its input to its last block; strangers to it come after that.
+    `misshapen` holds the shape found and the one expected.
+    """
+    named = {
+        "missing": [key for key in order if key in missing],
+        "shaped for another model, image size or number of frames": [
+            f"{key} {list(misshapen[key][0])} instead of {list(misshapen[key][1])}"
+            for key in order
+            if key in misshapen
+        ],
+        "unexpected": unexpected,
+    }
+    differing = [key for key in order if key in missing or key in misshapen] + list(unexpected)
+    if differing:
+        told = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in named.items() if keys)
+        raise InputError(f"weights {where!r} do not fit: {differing[0]} is the first key to differ; {told}")
+
+
+def _listed(names: Sequence[str]) -> str:
     """`a, b, c`, cut short with a count when there are many."""
-    names = list(names)
     rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + rest
 

@@ -6,16 +6,20 @@ Outcomes equal the local runner's, because a stage's answer depends on its batch
 hung actor is replaced and its batch redone once from the start; if that ends a worker again, the
 batch's records go through the pools one by one, and the one that kills its worker each time is poison: a
 Rejection. An actor that counts as dead may write on for a while, to a file of its own attempt only.
+
+An actor of the last stage takes a second batch while it writes the first. What is redone has its actor to
+itself, so that nobody is blamed for a neighbour.
 """
 
 import logging
 import os
 import pickle
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,8 @@ from ray.exceptions import (
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job, set_up
-from pipeline.runtime.rows import read_row, write_rows
+from pipeline.runtime.pools import Actor, Call, Pool, Split, Task
+from pipeline.runtime.rows import write_rows
 from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 
@@ -45,6 +50,9 @@ TRIES = 2
 STORE_SHARE = 0.5
 """Of the object store, what batches that wait between stages may fill: the rest holds those in work."""
 
+CALLS_AT_ONCE = 2
+"""Of an actor that writes what it made: while one batch is written, and told, it works on the next."""
+
 SETUP_DEADLINE_S = 900.0
 """Loading a 1B encoder from a network disk takes minutes; an impossible resource request waits for ever."""
 
@@ -55,14 +63,16 @@ class _Worker:
     def __init__(self, stages: Sequence[Stage[Any, Any]]) -> None:
         self._stages = stages
         self._stack = ExitStack()
+        self._turn = threading.Lock()
 
     def set_up(self) -> None:
-        """Not in the constructor: of what is raised there, Ray keeps the text alone."""
+        """Once, before any batch; not when the actor is born, so that what a stage raises arrives as it is."""
         set_up(self._stages, self._stack)
 
     def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[int, list[Keyed]]:
         """(bytes, outcomes), or (0, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
-        outcomes = run_chain(self._stages, batch)
+        with self._turn:
+            outcomes = run_chain(self._stages, batch)
         if attempt is None:
             return _size_bytes(outcomes), outcomes
         write_rows(Path(attempt), outcomes)
@@ -71,77 +81,6 @@ class _Worker:
     def close(self) -> None:
         """Closes the stages."""
         self._stack.close()
-
-
-@dataclass
-class _Split:
-    """A job whose records go through the pools one by one, because together they ended their workers."""
-
-    job: Job
-    outcomes: dict[str, Path | Rejection] = field(default_factory=dict)
-
-    def add(self, key: str, outcome: Path | Rejection) -> Iterator[Done]:
-        """The job, done, with the last of its records' outcomes: a file of one row, or a rejection."""
-        self.outcomes[key] = outcome
-        if len(self.outcomes) < len(self.job.batch):
-            return
-        found = [self.outcomes[record.key] for record in self.job.batch]
-        attempt = attempt_path(self.job.path)
-        write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
-        for path in found:
-            if isinstance(path, Path):
-                path.unlink()
-        yield Done(self.job, attempt)
-
-
-@dataclass
-class _Task:
-    """Records on their way through the pools: a job's, or one of them."""
-
-    job: Job
-    batch: tuple[Keyed, ...]
-    payload: Any
-    """The batch, or a reference to the outcomes of the stage before."""
-    part_of: _Split | None = None
-    tries: int = 0
-    size_bytes: int = 0
-    """What the payload takes of the object store."""
-
-
-@dataclass
-class _Call:
-    """One call in flight."""
-
-    task: _Task
-    stage: int
-    actor: Any
-    payload: Any
-    attempt: Path | None
-    deadline: float
-
-
-@dataclass
-class _Pool:
-    """The actors of one stage."""
-
-    stages: tuple[Stage[Any, Any], ...]
-    workers: int
-    options: dict[str, float]
-    largest_bytes: int = 0
-    """The largest batch that came out so far."""
-    idle: list[Any] = field(default_factory=list)
-    queue: deque[_Task] = field(default_factory=deque)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Held by the batches in the queue."""
-        return sum(task.size_bytes for task in self.queue)
-
-    def spawn(self) -> Any:
-        """A new actor, for `_check_setup` to set up."""
-        # A dead actor is ours to replace: Ray's own restarts would hide which batch killed it.
-        remote: Any = ray.remote
-        return remote(max_restarts=0, **self.options)(_Worker).remote(self.stages)
 
 
 class RayRunner:
@@ -199,16 +138,15 @@ class _Run:
     def __init__(self, stages: Sequence[Stage[Any, Any]], widths: Sequence[int], call_deadline_s: float) -> None:
         self._stages = tuple(stages)
         self._deadline_s = call_deadline_s
-        self._pools = [_Pool((s,), width, _options(s, width)) for s, width in zip(stages, widths, strict=True)]
-        self._calls: dict[Any, _Call] = {}
-        for pool in self._pools:
-            pool.idle = [pool.spawn() for _ in range(pool.workers)]
-        _check_setup([actor for pool in self._pools for actor in pool.idle])
+        self._pools = [Pool((s,), width, _options(s, width)) for s, width in zip(stages, widths, strict=True)]
+        self._pools[-1].calls_at_once = CALLS_AT_ONCE
+        self._calls: dict[Any, Call] = {}
+        _check_setup([_spawn(pool) for pool in self._pools for _ in range(pool.workers)])
         store: Any = ray.cluster_resources
         self._bound_bytes = STORE_SHARE * store()["object_store_memory"] / len(self._pools)
 
     def drive(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        waiting = deque(_Task(job, job.batch, job.batch) for job in jobs)
+        waiting = deque(Task(job, job.batch, job.batch) for job in jobs)
         left = len(jobs)
         while left:
             while waiting and len(self._pools[0].queue) < 2 * self._pools[0].workers:
@@ -219,23 +157,24 @@ class _Run:
                 yield done
 
     def close(self) -> None:
-        actors = [actor for pool in self._pools for actor in pool.idle]
-        closing = [actor.close.remote() for actor in actors]
+        actors = [actor for pool in self._pools for actor in pool.actors]
+        closing = [actor.handle.close.remote() for actor in actors if not actor.tasks]
         ray.wait(closing, num_returns=len(closing), timeout=10) if closing else None
-        for actor in actors + [call.actor for call in self._calls.values()]:
-            ray.kill(actor)
+        for actor in actors:
+            ray.kill(actor.handle)
 
     def _dispatch(self) -> None:
         for stage in reversed(range(len(self._pools))):  # the last stage first: it frees memory
             pool, last = self._pools[stage], stage == len(self._pools) - 1
-            while pool.idle and pool.queue and (last or self._has_room(stage + 1)):
-                task, actor = pool.queue.popleft(), pool.idle.pop()
+            while pool.queue and (actor := pool.free_for(pool.queue[0])) and (last or self._has_room(stage + 1)):
+                task = pool.queue.popleft()
                 attempt = attempt_path(task.job.path) if last else None
-                status, payload = actor.process.options(num_returns=2).remote(
+                status, payload = actor.handle.process.options(num_returns=2).remote(
                     task.payload, None if attempt is None else str(attempt)
                 )
-                deadline = time.monotonic() + self._deadline_s
-                self._calls[status] = _Call(task, stage, actor, payload, attempt, deadline)
+                actor.tasks.append(task)
+                deadline = time.monotonic() + self._deadline_s * len(actor.tasks)
+                self._calls[status] = Call(task, stage, actor, payload, attempt, deadline)
 
     def _has_room(self, stage: int) -> bool:
         """Back-pressure: whether one more batch may be made for `stage`, with those that are being made."""
@@ -253,8 +192,8 @@ class _Run:
         for status in [*ready, *late]:
             call = self._calls.pop(status)
             size_bytes = self._result(status)
+            call.actor.tasks.remove(call.task)
             if size_bytes is not None:
-                self._pools[call.stage].idle.append(call.actor)
                 yield from self._forward(call, size_bytes)
             else:
                 yield from self._redo(call)
@@ -269,9 +208,9 @@ class _Run:
             # The input of a call can be lost too, and then arrives as the cause of its error.
             if isinstance(error.cause, LOST):
                 return None
-            raise
+            raise _as_raised(error) from None
 
-    def _forward(self, call: _Call, size_bytes: int) -> Iterator[Done]:
+    def _forward(self, call: Call, size_bytes: int) -> Iterator[Done]:
         if call.attempt is not None:
             split = call.task.part_of
             yield from (
@@ -283,17 +222,18 @@ class _Run:
         call.task.payload, call.task.size_bytes = call.payload, size_bytes
         self._pools[call.stage + 1].queue.append(call.task)
 
-    def _redo(self, call: _Call) -> Iterator[Done]:
+    def _redo(self, call: Call) -> Iterator[Done]:
         pool, task = self._pools[call.stage], call.task
-        ray.kill(call.actor)
-        pool.idle.append(pool.spawn())
-        _check_setup(pool.idle[-1:])
+        if call.actor in pool.actors:  # and not replaced already, when it lost its other task
+            ray.kill(call.actor.handle)
+            pool.actors.remove(call.actor)
+            _check_setup([_spawn(pool)])
         task.tries += 1
         if task.tries < TRIES:
             again = [replace(task, payload=task.batch, size_bytes=0)]
         elif task.part_of is None:
-            split = _Split(task.job)
-            again = [_Task(task.job, (record,), (record,), part_of=split) for record in task.batch]
+            split = Split(task.job)
+            again = [Task(task.job, (record,), (record,), part_of=split) for record in task.batch]
         else:
             yield from task.part_of.add(task.batch[0].key, self._poison(task.batch[0]))
             return
@@ -310,18 +250,33 @@ class _Run:
         )
 
 
-def _check_setup(actors: Sequence[Any]) -> None:
-    """Sets the actors up. A `setup` that raises is a bug or a mistake of the user's, not a worker that was lost."""
+def _spawn(pool: Pool) -> Actor:
+    """A new actor of the pool."""
+    # A dead actor is ours to replace: Ray's own restarts would hide which batch killed it.
+    remote: Any = ray.remote
+    options = {"max_restarts": 0, "max_concurrency": pool.calls_at_once, **pool.options}
+    pool.actors.append(Actor(remote(**options)(_Worker).remote(pool.stages)))
+    return pool.actors[-1]
+
+
+def _check_setup(actors: Sequence[Actor]) -> None:
+    """Waits until the actors are set up. A `setup` that raises is a bug, not a worker that was lost."""
     try:
-        ray.get([actor.set_up.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
+        ray.get([actor.handle.set_up.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
     except GetTimeoutError:
         raise TimeoutError(
             f"no worker was set up within {SETUP_DEADLINE_S:.0f} s: does the cluster have the CPUs and GPUs for it?"
         ) from None
-    except (RayActorError, RayTaskError) as error:
-        if isinstance(error, RayTaskError) and isinstance(error.cause, InputError):
-            raise InputError(str(error.cause)) from error
+    except RayTaskError as error:
+        raise _as_raised(error) from None
+    except RayActorError as error:
         raise RuntimeError(f"a worker could not be set up: {error}") from error
+
+
+def _as_raised(error: RayTaskError) -> Exception:
+    """What ends the run: a user's mistake as the stage told it, a bug with its traceback in the worker."""
+    cause = error.cause
+    return cause if isinstance(cause, InputError) else error
 
 
 def _size_bytes(outcomes: Sequence[Keyed]) -> int:

@@ -23,6 +23,9 @@ from schemas.sample import Sample
 
 Kind = TypeVar("Kind")
 
+CHUNK_BYTES = 32 * 2**20
+"""Of arrays in one record batch of a part file, or a single row's where those are more."""
+
 _RECORDS: dict[str, type[Record]] = {model.__name__: model for model in (Sample, Conversation, Rejection)}
 
 
@@ -37,9 +40,23 @@ def schema() -> pa.Schema:
 
 def write_rows(path: Path, outcomes: Sequence[Keyed]) -> None:
     """Writes one row an outcome, in order, with nothing in the file but them: equal input, equal bytes."""
-    table = pa.Table.from_pylist([_to_row(outcome) for outcome in outcomes], schema=schema())
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
+        for rows in _chunks(outcomes):
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema()))
+
+
+def _chunks(outcomes: Sequence[Keyed]) -> Iterator[list[dict[str, Any]]]:
+    """Rows, as many together as hold `CHUNK_BYTES` of arrays: copies stay small, in memory that is used again."""
+    rows: list[dict[str, Any]] = []
+    held = 0
+    for outcome in outcomes:
+        rows.append(_to_row(outcome))
+        held += sum(len(array["npy"]) for array in rows[-1]["arrays"])
+        if held >= CHUNK_BYTES:
+            yield rows
+            rows, held = [], 0
+    if rows:
+        yield rows
 
 
 def read_rows(path: Path, kind: type[Kind]) -> Iterator[Kind]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.features.codec import pooled, quantised, storage_loss, stored, windows
+from pipeline.features.codec import is_finite, pooled, quantised, storage_loss, stored, windows
 from pipeline.features.stage import Encode
 from schemas.arrays import restored
 from schemas.encoders import StoreSpec
@@ -48,6 +48,13 @@ def test_a_restored_value_is_off_by_half_a_step_at_most(tokens):
     # result is rounded to float16 again.
     allowed = 0.5 * scale + 127 * np.spacing(scale) / 2 + np.spacing(np.abs(tokens)) + np.float64(2**-24) * 128
     assert (np.abs(back - tokens) <= allowed.astype(np.float64)).all()
+
+
+@given(hnp.arrays(np.uint16, (1, 1, 1, 2, 4)))
+def test_finite_is_what_numpy_calls_finite(bits):
+    tokens = bits.view(np.float16)
+    assert is_finite(tokens) == np.isfinite(tokens).all()
+    assert is_finite(tokens[:0])
 
 
 def test_restored_codes_quantise_to_themselves():

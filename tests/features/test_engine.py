@@ -44,6 +44,7 @@ def films(architecture, *shapes):
 @settings(max_examples=5)
 @given(shapes=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([1, 2, 4])), min_size=1, max_size=5))
 def test_on_a_cpu_a_clip_gives_the_same_bits_whatever_runs_beside_it(engines, architecture, shapes):
+    assert engines[architecture].clips_at_once == 1, "matrices as small as these may round alike in any batch"
     samples = films(architecture, *shapes)
     together = engines[architecture].encode(samples)
     for sample, tokens in zip(samples, together, strict=True):

@@ -46,7 +46,7 @@ def kill_after(seconds: float, arguments: list[str]) -> bool:
 def _is_actor(process: psutil.Process) -> bool:
     """Whether it is a worker of ours that is past its setup (Ray writes what an actor does into its title)."""
     title = " ".join(_command_line(process))
-    return title.startswith("ray::_Worker") and "__init__" not in title
+    return title.startswith("ray::_Worker") and not any(step in title for step in ("__init__", "set_up"))
 
 
 def _command_line(process: psutil.Process) -> list[str]:

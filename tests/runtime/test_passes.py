@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_stages import CannotSetUp, Echo, Loses, Raises, Refuses, SetsUpForEver, Upper, toy_sample
+from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, SetsUpForEver, Upper, toy_sample
 
 from pipeline.runtime.contract import ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
@@ -139,16 +139,25 @@ def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ra
     assert [(r.key, r.reason) for r in outcomes(done, Rejection)] == [("k001", Reason.POISON)]
 
 
+def test_a_neighbour_of_a_record_that_kills_its_worker_is_never_blamed(tmp_path, ray_runner):
+    """One actor, which has a batch of one record in work and another one waiting."""
+    with RayRunner(workers=1, call_deadline_s=60) as runner:
+        done = run_pass(Workspace(tmp_path), toy_pass(["a", "kill", "b", "kill", "c"], part_size=1), runner, quiet)
+    assert [sample.key for sample in outcomes(done, Sample)] == ["k000", "k002", "k004"]
+    assert [refused.key for refused in outcomes(done, Rejection)] == ["k001", "k003"]
+
+
 @pytest.mark.parametrize(("stage", "words"), [(CannotSetUp(), "no such model"), (Raises(), "a bug")])
 def test_a_bug_in_a_stage_stops_the_run_with_its_cause(tmp_path, ray_runner, stage, words):
     with pytest.raises(Exception, match=words):
         run_pass(Workspace(tmp_path), toy_pass("ab", [stage]), ray_runner, quiet)
 
 
-def test_a_mistake_of_the_users_that_a_worker_finds_is_told_as_one(tmp_path, ray_runner):
-    for runner in (LocalRunner(), ray_runner):
-        with pytest.raises(InputError, match=r"^weights 'absent': mend them$"):
-            run_pass(Workspace(tmp_path), toy_pass("ab", [Refuses()]), runner, quiet)
+@pytest.mark.parametrize("where", ["setup", "process"])
+def test_a_users_mistake_arrives_from_a_worker_as_it_was_told(tmp_path, ray_runner, where):
+    with pytest.raises(InputError) as told:
+        run_pass(Workspace(tmp_path), toy_pass("ab", [Misconfigured(where)]), ray_runner, quiet)
+    assert str(told.value) == "weights 'x': mend them"
 
 
 def test_a_worker_that_never_gets_ready_stops_the_run_within_a_bound(tmp_path, ray_runner, monkeypatch):

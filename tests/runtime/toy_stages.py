@@ -77,6 +77,20 @@ class CannotSetUp(Upper):
         raise ValueError("no such model")
 
 
+class Misconfigured(Upper):
+    """A mistake of the user's that only a worker can see, in setup or in process."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def setup(self) -> None:
+        if self.where == "setup":
+            raise InputError("weights 'x': mend them")
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        raise InputError("weights 'x': mend them")
+
+
 class SetsUpForEver(Upper):
     """A worker that the cluster never gives."""
 
@@ -120,15 +134,3 @@ class Slow(Upper):
     def _one(self, sample: Sample) -> Sample | Rejection:
         time.sleep(0.05)
         return sample.model_copy(update={"annotations": (Caption(text="small"),)})
-
-
-class Refuses(Stage[Sample, Sample]):
-    """Cannot be set up, because of what the user gave."""
-
-    name, version = "refuses", 1
-
-    def setup(self) -> None:
-        raise InputError("weights 'absent': mend them")
-
-    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
-        return list(batch)
