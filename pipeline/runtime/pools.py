@@ -34,7 +34,7 @@ class Split:
         yield Done(self.job, attempt)
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """Records on their way through the pools: a job's, or one of them."""
 
