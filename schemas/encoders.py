@@ -54,7 +54,7 @@ INTERNVIDEO2_FRAMES = 4
 
 
 URL_ENDS = {
-    "siglip": (("/",), "a folder with config.json and safetensors"),
+    "siglip": (("/", ".safetensors", ".pt", ".pth"), "a folder with config.json and safetensors, or a file"),
     "internvideo2": ((".safetensors", ".pt", ".pth"), "a file"),
 }
 """Ends of the s3 URLs of an encoder's weights, and what lies there."""
@@ -91,7 +91,7 @@ class EncoderSpec(Record):
         default="full", description="`full` is SO400M or 1B; `tiny` is for tests and the demo."
     )
     weights: str = Field(
-        description="`random`; a local folder (SigLIP) or safetensors/.pt file; hf:OWNER/NAME@COMMIT[:FILE]; or "
+        description="`random`; a local safetensors/.pt file, or folder (SigLIP); hf:OWNER/NAME@COMMIT[:FILE]; or "
         "s3://BUCKET/PATH/ or s3://BUCKET/PATH/FILE. Random weights are labelled everywhere."
     )
     seed: int = Field(default=0, ge=0, description="Of random weights; unused otherwise.")

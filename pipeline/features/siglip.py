@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.features.origins import Stamp, weights_path
 from pipeline.features.tower import Tower, check_spec
-from pipeline.features.weights import fill_at_random, refuse_misfits
+from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint, refuse_misfits
 from schemas.base import InputError
 from schemas.encoders import EncoderSpec
 
@@ -34,6 +34,8 @@ GEOMETRY: dict[str, dict[str, int]] = {
 }
 _ELSEWHERE = ("text_model.", "logit_scale", "logit_bias")
 """Parts of a full SigLIP checkpoint that are not its vision tower."""
+_NEST = "vision_model."
+"""Published before the tower's names; some releases of transformers have it, others do not."""
 
 
 class SiglipTower(Tower):
@@ -67,15 +69,16 @@ class SiglipTower(Tower):
 def build_siglip(spec: EncoderSpec, stamped: Stamp | None = None) -> SiglipTower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
-    `spec.weights` is `random`, or names a folder with `config.json` and safetensors, of the vision
-    tower alone or of a whole SigLIP; for `stamped` see `weights_path`. Raises ValueError when they do not fit.
+    `spec.weights` is `random`, or names a folder with `config.json` and safetensors, or one file of weights, of the
+    vision tower alone or of a whole SigLIP; for `stamped` see `weights_path`. Raises ValueError where they misfit.
     """
     check_spec(spec, GEOMETRY[spec.size]["num_hidden_layers"], GEOMETRY[spec.size]["image_size"])
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
         if spec.weights == "random":
             model = _random(spec)
         else:
-            model = _from_folder(weights_path(spec.weights, stamped), spec.size)
+            path = weights_path(spec.weights, stamped)
+            model = _from_file(path, spec.size) if path.is_file() else _from_folder(path, spec.size)
     return SiglipTower(model.eval(), spec.size, spec.layer)
 
 
@@ -87,9 +90,26 @@ def _library() -> Any:
 
 
 def _random(spec: EncoderSpec) -> nn.Module:
-    library = _library()
-    model: nn.Module = library.SiglipVisionModel(library.SiglipVisionConfig(**GEOMETRY[spec.size]))
+    model = _bare(spec.size)
     fill_at_random(model, spec.seed)
+    return model
+
+
+def _bare(size: str) -> nn.Module:
+    library = _library()
+    model: nn.Module = library.SiglipVisionModel(library.SiglipVisionConfig(**GEOMETRY[size]))
+    return model
+
+
+def _from_file(path: Path, size: str) -> nn.Module:
+    model = _bare(size)
+    nested = any(name.startswith(_NEST) for name in model.state_dict())
+    state = {
+        (_NEST if nested else "") + name.removeprefix(_NEST): value
+        for name, value in read_checkpoint(path).items()
+        if not name.startswith(_ELSEWHERE)
+    }
+    load_strictly(model, state, str(path))
     return model
 
 
@@ -98,7 +118,8 @@ def _from_folder(folder: Path, size: str) -> nn.Module:
 
     if not (folder / "config.json").is_file():  # transformers would take the text for the name of a hub model
         raise InputError(
-            f"weights {str(folder)!r}: no config.json there; give a local folder with it and safetensors"
+            f"weights {str(folder)!r}: no config.json there; give a local folder with it and safetensors, or one "
+            "file of weights"
         )
     offline = {"local_files_only": True, "trust_remote_code": False}
     config = _library().SiglipVisionConfig.from_pretrained(folder, **offline)

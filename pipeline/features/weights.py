@@ -18,18 +18,21 @@ _CODE = re.compile(r"GLOBAL ([\w.]+)")
 """In PyTorch's refusal to unpickle more than tensors."""
 _GAMMA = 0.5
 _POSITION_STD = 0.5
+_TRAINED = "tower.model."
+"""Before each name in `vision-{encoder}.safetensors`, which training stage `vision` leaves: our own nesting."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Tensors of a `.safetensors` file, or of a `.pt`/`.pth` one, bare or wrapped in `model` or `module`.
 
-    A `.pt` file is a pickle; only tensors and plain containers are read from it, nothing is called.
+    Names are the published ones, also those of an encoder that was tuned here. A `.pt` file is a pickle; only
+    tensors and plain containers are read from it, nothing is called.
     Raises ValueError for another suffix, a folder, an unreadable file, or one that holds other objects.
     """
     if not path.is_file():
         raise InputError(f"weights {str(path)!r}: no such file (a folder is not read here); name the file itself")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return {name.removeprefix(_TRAINED): value for name, value in _read_safetensors(path).items()}
     if path.suffix in {".pt", ".pth"}:
         return _read_torch(path)
     raise InputError(f"weights {str(path)!r}: suffix {path.suffix!r}, expected .safetensors, .pt or .pth")

@@ -75,7 +75,10 @@ def stage_folder(folder: Path, number: int, name: str) -> Path:
 def save_stage(
     path: Path, model: VideoLMM, chat: ChatMl, encoders: Mapping[str, nn.Module], record: StageRecord
 ) -> None:
-    """Publishes a checkpoint at `path`; `encoders` whose weights the stage tuned go with it."""
+    """Publishes a checkpoint at `path`; `encoders` whose weights the stage tuned go with it.
+
+    Their files are `weights` that a recipe can name: so features of the tuned encoders are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     attempt = attempt_path(path)
     attempt.mkdir()

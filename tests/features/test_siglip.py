@@ -6,7 +6,7 @@ import socket
 import pytest
 import torch
 from encoder_specs import spec
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
 
 from pipeline.features.siglip import GEOMETRY, build_siglip
@@ -56,6 +56,22 @@ def test_the_vision_tower_of_a_whole_siglip_loads(tmp_path):
     names = {name.removeprefix("vision_model.") for name in load(tmp_path).model.state_dict()}
     assert {name.removeprefix("vision_model.") for name in whole.vision_model.state_dict()} == names
     assert state_sha256(load(tmp_path).model) == state_sha256(whole.vision_model)
+    assert state_sha256(load(tmp_path / "model.safetensors").model) == state_sha256(whole.vision_model)
+
+
+@pytest.mark.parametrize("nest", ["", "vision_model."])
+def test_one_file_of_weights_loads_however_its_names_are_nested(folder, nest):
+    state = load_file(folder / "model.safetensors")
+    named = {nest + name.removeprefix("vision_model."): value for name, value in state.items()}
+    save_file(named, folder / "alone.safetensors")
+    torch.save(named, folder / "alone.pt")
+    wanted = state_sha256(load(folder).model)
+    assert state_sha256(load(folder / "alone.safetensors").model) == wanted
+    assert state_sha256(load(folder / "alone.pt").model) == wanted
+    del named[f"{nest}encoder.layers.1.mlp.fc1.bias"]
+    save_file(named, folder / "alone.safetensors")
+    with pytest.raises(ValueError, match=r"encoder\.layers\.1\.mlp\.fc1\.bias is the first key to differ; missing"):
+        load(folder / "alone.safetensors")
 
 
 def test_a_folder_of_another_size_is_refused_with_both(folder):

@@ -188,6 +188,37 @@ def test_a_sample_of_the_shards_that_is_no_candidate_any_more_is_named(tmp_path)
         samples_in(tmp_path, samples)
 
 
+def test_tuned_encoders_give_new_columns_and_nothing_else(home):
+    """After training stage 2 its checkpoints are the encoders' weights."""
+    data = recipe(home)
+    data["encoders"]["siglip"]["store"] = {"place": "column"}
+    stage = {"modalities": ["video"], "categories": ["captioning"], "batch_size": 4, "lr_vision": 1e-3}
+    data["train"] = {
+        "llm": {"hidden_size": 32, "layers": 1, "vocabulary": 300}, "tokens_per_frame": 1, "connector_heads": 2,
+        "connector_kv_heads": 1, "connector_head_dim": 16, "stages": [{"name": "vision", **stage}],
+    }  # fmt: skip
+    folder = home / "tuned"
+    build(write_recipe(home, data), folder)
+    before, ledger = marks(folder / "out"), Ledger.read(folder / "out")
+    options = ("--workspace", folder / "ws", "--output", folder / "out")
+    trained = mixture("train", home / "recipe.yaml", *options, env=environment())
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = (folder / "ws" / "train").glob("*/1-vision")
+    for name in ("siglip", COLUMN):
+        data["encoders"][name]["weights"] = str(checkpoint / f"vision-{name}.safetensors")
+    build(write_recipe(home, data), folder)
+    after, tuned = marks(folder / "out"), Ledger.read(folder / "out")
+    changed = {name for name in before if after[name] != before[name]}
+    assert {name for name in changed - TOLD if name.endswith(".tar")} == {
+        name for name in before if name.endswith((".siglip.tar", f".{COLUMN}.tar"))
+    }
+    assert not [name for name in changed - TOLD if ".siglip." not in name and f".{COLUMN}." not in name]
+    for encoder, untuned in zip(tuned.encoders, ledger.encoders, strict=True):
+        assert encoder.weights == f"vision-{encoder.name}.safetensors"
+        assert encoder.weights_sha256 != untuned.weights_sha256
+    assert audit(folder / "out").ok
+
+
 @pytest.mark.slow
 def test_kills_while_a_column_is_added_end_with_the_same_bytes(home, plain, late):
     folder = shutil.copytree(plain, home / "killed")

@@ -129,7 +129,11 @@ def test_a_folder_without_a_model_is_told_before_anything_is_fetched(filled, lac
 @pytest.mark.parametrize(
     ("architecture", "weights", "mend"),
     [
-        ("siglip", VIDEO, "a folder with config.json and safetensors, whose URL ends in /"),
+        (
+            "siglip",
+            f"s3://{BUCKET}/model.bin",
+            "a folder with config.json and safetensors, or a file, whose URL ends in /",
+        ),
         ("internvideo2", FOLDER, "a file, whose URL ends in .safetensors or .pt or .pth"),
         ("internvideo2", f"s3://{BUCKET}/model.bin", "a file, whose URL ends in"),
         ("siglip", f"s3://key:secret@{BUCKET}/m/", r"s3://\*\*\*@models/m/': expected s3://BUCKET"),
