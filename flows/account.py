@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipeline.runtime.workspace import Artefact
 from schemas.ledger import Account, Asked, Flow
 from schemas.manifest import Part
-from schemas.plan import Quota, Stratum
+from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 
@@ -18,6 +18,7 @@ def make_account(
     chosen: Mapping[Stratum, list[str]],
     flows: Sequence[Flow],
     rejections: Iterable[Rejection],
+    barred: Sequence[Barred] = (),
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -29,6 +30,8 @@ def make_account(
         asked=tuple(_asked(quota, candidates.get(quota.stratum, []), chosen[quota.stratum]) for quota in quotas),
         flows=tuple(flows),
         rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
+        gates=recipe.mixture.gates,
+        barred=tuple(barred),
     )
 
 
@@ -37,10 +40,12 @@ def make_flows(
     talks: Sequence[Artefact],
     features: Sequence[Artefact],
     refused: Mapping[str, int],
+    barred: int = 0,
 ) -> list[Flow]:
     """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
 
-    What the plan filters out are candidates that no quota called for: the reserves that stayed reserves.
+    What the plan filters out are candidates that no quota called for, the reserves that stayed reserves, and
+    those that the recipe's gates bar.
     """
     came, spoken, seen = _through(ingested), _through(talks), _through(features)
     decoded = seen.inputs - refused.get("decode", 0)
@@ -52,6 +57,7 @@ def make_flows(
             outputs=spoken.inputs,
             rejected=0,
             filtered=came.outputs - spoken.inputs,
+            barred=barred,
         ),
         Flow(stage="conversations", inputs=spoken.inputs, outputs=spoken.outputs, rejected=spoken.rejected),
         Flow(stage="decode", inputs=seen.inputs, outputs=decoded, rejected=refused.get("decode", 0)),

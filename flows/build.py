@@ -33,6 +33,7 @@ from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
 from pipeline.plan.choose import choose, rank_hash, ranked
+from pipeline.plan.gates import sift
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
 from pipeline.runtime.contract import ContractError, Stage
@@ -42,7 +43,7 @@ from pipeline.runtime.workspace import Artefact, Work, Workspace
 from schemas.base import digest
 from schemas.encoders import EncoderSpec
 from schemas.ledger import Account, Ledger
-from schemas.plan import Quota, Stratum
+from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
@@ -78,6 +79,7 @@ class Build:
     def __init__(self, recipe: Recipe, runner: Runner, display: Display) -> None:
         self.recipe = recipe
         self.quotas: list[Quota] = []
+        self.barred: tuple[Barred, ...] = ()
         self.rejections: dict[str, Rejection] = {}
         self._workspace = Workspace(Path(recipe.workspace))
         self._runner = runner
@@ -140,10 +142,14 @@ class Build:
             self._samples[sample.key] = sample
 
     def plan(self) -> None:
-        """Turns shares into exact quotas. Raises QuotaError if the candidates cannot fill them."""
-        self._candidates = ranked(self._samples.values(), self.recipe.seed)
+        """Bars what the recipe shuts out, then turns shares into exact quotas.
+
+        Raises QuotaError if the candidates cannot fill them.
+        """
+        entered, self.barred = sift(self._samples.values(), self.recipe.mixture.gates)
+        self._candidates = ranked(entered, self.recipe.seed)
         found = {stratum: len(keys) for stratum, keys in self._candidates.items()}
-        self.quotas = quotas(self.recipe.mixture, found)
+        self.quotas = quotas(self.recipe.mixture, found, self.barred)
 
     def first_choice(self) -> list[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
@@ -258,7 +264,7 @@ class Build:
     def _account(self) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
-        flows = make_flows(self._ingested, talks, features, refused)
+        flows = make_flows(self._ingested, talks, features, refused, sum(row.samples for row in self.barred))
         return make_account(
             self.recipe.without_columns(),
             self.quotas,
@@ -266,6 +272,7 @@ class Build:
             self._chosen,
             flows,
             self.rejections.values(),
+            self.barred,
         )
 
     def audit(self) -> None:

@@ -127,7 +127,7 @@ def plan(
                 build.plan()
             finally:
                 build.record_rejections()
-            planned = plan_counted(found, build.first_choice(), build.quotas, given)
+            planned = plan_counted(found, build.first_choice(), build.quotas, given, build.barred)
     print_plan(planned, as_json)
 
 

@@ -113,10 +113,12 @@ def summary(build: Build) -> str:
         "",
         "| stage | in | out | rejected | left in reserve |",
         "| --- | ---: | ---: | ---: | ---: |",
-        *(f"| {f.stage} | {f.inputs} | {f.outputs} | {f.rejected} | {f.filtered} |" for f in ledger.flows),
+        *(f"| {f.stage} | {f.inputs} | {f.outputs} | {f.rejected} | {f.reserve} |" for f in ledger.flows),
     ]
     if ledger.rejected:
         lines += ["", "Rejected: " + ", ".join(f"{count} {why}" for why, count in ledger.rejected.items())]
+    if barred := sum(flow.barred for flow in ledger.flows):
+        lines += ["", f"Barred by the recipe's gates, between the plan's in and out: {barred}"]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ UNKNOWN_FULL = "unknown: mixture calibrate; or --rates stated-h100"
 Row = tuple[object, ...]
 
 QUOTA_COLUMNS = ("stratum", "#quota", "#candidates", "#reserves")
+BARRED_COLUMNS = ("stratum", "gate", "what it shuts out", "#samples")
 PART_COLUMNS = ("part", "#samples", "#clips", "#images", "#film", "#stored")
 TAKES_COLUMNS = ("what", "#amount")
 
@@ -20,6 +21,11 @@ TAKES_COLUMNS = ("what", "#amount")
 def quota_rows(plan: Plan) -> list[Row]:
     """Of every stratum: quota, candidates, and what is left of them."""
     return [(q.stratum.label, q.samples, q.candidates, q.candidates - q.samples) for q in plan.quotas]
+
+
+def barred_rows(plan: Plan) -> list[Row]:
+    """What the gates shut out, by stratum and reason."""
+    return [(row.stratum, row.gate, row.value, row.samples) for row in plan.barred]
 
 
 def part_rows(plan: Plan) -> list[Row]:

@@ -12,7 +12,7 @@ from pipeline.plan.workload import counted, stated
 from schemas.base import InputError
 from schemas.capacity import Capacity, Rates
 from schemas.media import DecodeSpec
-from schemas.plan import Quota
+from schemas.plan import Barred, Quota
 from schemas.recipe import Recipe
 from schemas.sample import Sample
 from schemas.workload import StatedWorkload, Workload
@@ -32,6 +32,8 @@ class Plan:
     total: Capacity
     quotas: tuple[Quota, ...] = ()
     """None where nothing was counted."""
+    barred: tuple[Barred, ...] = ()
+    """What the recipe's gates shut out."""
     statement: StatedWorkload | None = None
     """What stands in for the samples."""
     notes: tuple[str, ...] = ()
@@ -73,10 +75,16 @@ def load_workload(name: str) -> StatedWorkload:
     return load(name, StatedWorkload, WORKLOADS, "workload")
 
 
-def plan_counted(recipe: Recipe, chosen: Sequence[Sample], quotas: Sequence[Quota], rates: Rates | None) -> Plan:
+def plan_counted(
+    recipe: Recipe,
+    chosen: Sequence[Sample],
+    quotas: Sequence[Quota],
+    rates: Rates | None,
+    barred: Sequence[Barred] = (),
+) -> Plan:
     """The plan of samples that were ingested. Raises InputError for rates that do not fit."""
     workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
-    return _plan(recipe, workload, rates, quotas=tuple(quotas))
+    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred))
 
 
 def plan_stated(recipe: Recipe, statement: StatedWorkload, why: str, rates: Rates | None) -> Plan:
@@ -92,12 +100,13 @@ def _plan(
     rates: Rates | None,
     *,
     quotas: tuple[Quota, ...] = (),
+    barred: tuple[Barred, ...] = (),
     statement: StatedWorkload | None = None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
     parts = tuple(capacity(part, recipe, rates) for part in workload.parts)
     total = capacity(workload.total, recipe, rates)
-    return Plan(recipe, workload, parts, total, quotas, statement, notes)
+    return Plan(recipe, workload, parts, total, quotas, barred, statement, notes)
 
 
 def _notes(recipe: Recipe, statement: StatedWorkload, workload: Workload, why: str) -> list[str]:
@@ -106,6 +115,8 @@ def _notes(recipe: Recipe, statement: StatedWorkload, workload: Workload, why: s
     total, asked = workload.total, recipe.mixture.total + recipe.mixture.heldout_total
     if total.samples != asked:
         notes.append(f"the statement has {total.samples:,} samples, recipe {recipe.name} asks for {asked:,}")
+    if not recipe.mixture.gates.is_open:
+        notes.append("the recipe's gates are not applied: a statement names no licence and no annotator")
     caps = sorted({p.max_clips.value for p in statement.parts if p.max_clips} - {recipe.decode.max_clips})
     if caps:
         stated_caps = ", ".join(map(str, caps))

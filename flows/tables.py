@@ -79,6 +79,8 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         _console().print(f"note: {_printable(note)}", markup=False)
     if plan.quotas:
         _table("Plan", plan_rows.QUOTA_COLUMNS, plan_rows.quota_rows(plan))
+    if plan.barred:
+        _table("Barred by the recipe's gates", plan_rows.BARRED_COLUMNS, plan_rows.barred_rows(plan))
     origin = "counted" if plan.workload.origin == "counted" else "stated, not counted"
     _table(f"Workload, {origin}", plan_rows.PART_COLUMNS, plan_rows.part_rows(plan))
     _table("What it takes", plan_rows.TAKES_COLUMNS, plan_rows.takes_rows(plan))
@@ -97,6 +99,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "origin": plan.workload.origin,
         "notes": list(plan.notes),
         "quotas": [dict(zip(names, row, strict=True)) for row in plan_rows.quota_rows(plan)],
+        "barred": [row.model_dump(mode="json") for row in plan.barred],
         "parts": [
             {**work.model_dump(mode="json"), "capacity": needed.model_dump(mode="json")} for work, needed in parts
         ],
@@ -186,9 +189,7 @@ def print_status(recipe: Recipe, as_json: bool) -> None:
         _console().print(f"{recipe.output}: not built yet; run `mixture build`")
         return
     _table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
-    _table(
-        "In = out + rejected + left in reserve", ["stage", "#in", "#out", "#rejected", "#reserve"], state["flows"]
-    )
+    _print_flows(state["flows"])
     if state["training"]:
         _table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
     if state["scores"]:
@@ -210,12 +211,27 @@ def _state(recipe: Recipe) -> dict[str, Any]:
         "built": True,
         "samples": _sample_rows(ledger),
         "text": _text_share(ledger),
-        "flows": [(f.stage, f.inputs, f.outputs, f.rejected, f.filtered) for f in ledger.flows],
+        "flows": _flow_rows(ledger),
         "training": [(s["name"], s["steps"], f"{s['loss_start']:.3f}", f"{s['loss_end']:.3f}") for s in metrics],
         "scores": [row for row in rows if not row[0].startswith(TOPIC)],
         "encoders": [f"{encoder.name}: weights {encoder.weights}" for encoder in ledger.encoders],
         "report": str(folder / "report.html"),
     }
+
+
+def _flow_rows(ledger: Ledger) -> list[tuple[object, ...]]:
+    """With what the gates bar where they bar something."""
+    is_gated = any(f.barred for f in ledger.flows)
+    return [
+        (f.stage, f.inputs, f.outputs, f.rejected, f.reserve, *([f.barred] if is_gated else []))
+        for f in ledger.flows
+    ]
+
+
+def _print_flows(rows: Sequence[Sequence[object]]) -> None:
+    columns = ["stage", "#in", "#out", "#rejected", "#reserve", "#barred"][: max(map(len, rows), default=5)]
+    title = "In = out + rejected + left in reserve" + (" + barred" if "#barred" in columns else "")
+    _table(title, columns, rows)
 
 
 def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:

@@ -8,7 +8,9 @@ from pydantic import Field
 from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
+from schemas.gates import Gates
 from schemas.media import Sampling
+from schemas.plan import Barred
 from schemas.sample import Category, Generator, MediaRef, Modality, Split
 
 LEDGER = "ledger.json"
@@ -119,6 +121,13 @@ class Flow(Record):
     outputs: int = Field(ge=0)
     rejected: int = Field(ge=0)
     filtered: int = Field(default=0, ge=0)
+    barred: int = Field(default=0, ge=0)
+    """Of the filtered, those that a gate of the recipe shuts out; the rest stayed in reserve."""
+
+    @property
+    def reserve(self) -> int:
+        """Filtered because no quota called for them."""
+        return self.filtered - self.barred
 
 
 class Origin(Record):
@@ -146,6 +155,10 @@ class Account(Record):
     flows: tuple[Flow, ...]
     rejected: dict[str, int]
     """Count by `stage/reason`."""
+    gates: Gates = Gates()
+    """What the recipe lets in."""
+    barred: tuple[Barred, ...] = ()
+    """What these shut out."""
 
 
 class Ledger(Account):

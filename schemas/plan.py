@@ -1,5 +1,7 @@
 """`Quota` and the plan's rows: how many of each stratum, and who, in which order."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.base import Key, Name, Record
@@ -25,6 +27,25 @@ class Quota(Record):
     stratum: Stratum
     samples: int = Field(ge=0)
     candidates: int = Field(ge=0)
+    """Those that may enter."""
+    barred: int = Field(default=0, ge=0)
+    """More of them, which a gate of the recipe shuts out."""
+
+    @property
+    def bars(self) -> str:
+        """How many are barred, in words; nothing where none is."""
+        return f" ({self.barred} more are barred by the recipe's gates)" if self.barred else ""
+
+
+class Barred(Record):
+    """Candidates of one stratum that a gate of the recipe shuts out for one reason."""
+
+    stratum: str = Field(pattern=r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}$")
+    """`Stratum.label`."""
+    gate: Literal["licence", "annotator"]
+    value: str
+    """The licence or the annotator, as the samples have it."""
+    samples: int = Field(ge=1)
 
 
 class Placed(Record):

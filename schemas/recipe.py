@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.encoders import EncoderSpec
+from schemas.gates import Gate, Gates, LicenceGate
 from schemas.media import DecodeSpec
 from schemas.sample import Category, Modality, Split
 
@@ -101,6 +102,14 @@ class MixtureSpec(Record):
     heldout_total: int = Field(
         default=0, ge=0, le=1_000_000, description="Samples of the heldout split, shared like weights."
     )
+    licences: LicenceGate = Field(
+        default=LicenceGate(),
+        description="Licences that may enter. Of several joined by AND or OR each must be let in.",
+    )
+    annotators: Gate = Field(
+        default=Gate(),
+        description="Who may have written annotations; what `deny` names may not write the conversations either.",
+    )
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -108,6 +117,11 @@ class MixtureSpec(Record):
         if total != 100:
             raise ValueError(f"shares sum to {float(total):g}, must be exactly 100: {_show(self.shares)}")
         return self
+
+    @property
+    def gates(self) -> Gates:
+        """What may enter."""
+        return Gates(licences=self.licences, annotators=self.annotators)
 
 
 class ConversationSpec(Record):
@@ -259,6 +273,15 @@ class Recipe(Record):
             raise ValueError(f"two sources are named {', '.join(twice)}: give each a name of its own")
         if unknown := sorted(set(self.mixture.weights) - set(names)):
             raise ValueError(f"mixture.weights names {', '.join(unknown)}, but the sources are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_generator(self) -> Self:
+        if self.mixture.annotators.denies(self.conversations.generator):
+            raise ValueError(
+                f"conversations.generator is {self.conversations.generator!r}, which mixture.annotators.deny shuts "
+                "out: name another generator, or mend the pattern"
+            )
         return self
 
     @property

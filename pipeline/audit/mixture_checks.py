@@ -40,6 +40,10 @@ def check_flows(_: Recount, ledger: Ledger) -> Defects:
     packed = sum(count.samples for count in ledger.total.values())
     if ledger.flows and ledger.flows[-1].outputs != packed:
         yield Code.FLOW_LEAKS, f"{stages[-1]} gave {ledger.flows[-1].outputs} samples, the shards hold {packed}", ""
+    barred, filtered = sum(flow.barred for flow in ledger.flows), sum(flow.filtered for flow in ledger.flows)
+    told = sum(row.samples for row in ledger.barred)
+    if barred != told or barred > filtered:
+        yield Code.FLOW_LEAKS, f"gates barred {barred} of {filtered} filtered, but their reasons sum to {told}", ""
     rejected, reasons = sum(flow.rejected for flow in ledger.flows), sum(ledger.rejected.values())
     if rejected != reasons:
         yield Code.FLOW_LEAKS, f"stages rejected {rejected} samples, but the reasons sum to {reasons}", ""

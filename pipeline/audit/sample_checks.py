@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.arrays import parse_npy
 from pipeline.audit.findings import Code
+from pipeline.audit.gates import barred_annotator, barred_generator, barred_licence
 from pipeline.audit.pictures import picture_sizes
 from pipeline.audit.scan import TarSample
 from schemas.arrays import ClipTimes, EncoderProvenance
@@ -86,6 +87,19 @@ def check_licence(opened: Opened, _: Ledger | None) -> Defects:
     """Without a licence nobody may train on it."""
     if not opened.record.licence.strip():
         yield Code.LICENCE_EMPTY, f"no licence (source {opened.record.source})"
+
+
+def check_gates(opened: Opened, ledger: Ledger | None) -> Defects:
+    """What the recipe shuts out must not be trained on, wherever it slipped in."""
+    if ledger is None or ledger.gates.is_open:
+        return
+    record, licences, annotators = opened.record, ledger.gates.licences, ledger.gates.annotators
+    if part := barred_licence(licences, record.licence):
+        yield Code.LICENCE_BARRED, f"licence {record.licence!r}: the recipe's gate bars {part}"
+    if name := barred_annotator(annotators, record.annotator):
+        yield Code.ANNOTATOR_BARRED, f"annotated by {record.annotator.name!r}: the recipe's gate bars {name!r}"
+    if name := barred_generator(annotators, record.generator):
+        yield Code.GENERATOR_BARRED, f"its talk is by {record.generator.name!r}: the recipe's gate bars {name!r}"
 
 
 def check_roles(opened: Opened, _: Ledger | None) -> Defects:
@@ -260,6 +274,7 @@ SAMPLE_CHECKS: tuple[Check, ...] = (
     check_place,
     check_modality,
     check_licence,
+    check_gates,
     check_roles,
     check_text,
     check_times,

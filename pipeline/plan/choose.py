@@ -46,8 +46,8 @@ def choose(
         if len(alive) < quota.samples:
             raise QuotaError(
                 f"{quota.stratum.label} needs {quota.samples} samples, but only {len(alive)} of its "
-                f"{quota.candidates} candidates survived, {quota.samples - len(alive)} short. See why with "
-                "`mixture quarantine list`; then mend the data, add candidates, or lower the share."
+                f"{quota.candidates} candidates survived, {quota.samples - len(alive)} short{quota.bars}. See why "
+                "with `mixture quarantine list`; then mend the data, add candidates, or lower the share."
             )
         chosen[quota.stratum] = alive[: quota.samples]
     return chosen

@@ -4,13 +4,17 @@ Hamilton's method: each group gets the floor of its exact share, and the samples
 the largest remainders. Never a float; ties go to the group named first.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import floor
 
-from schemas.plan import Quota, Stratum
+from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import MixtureSpec
 from schemas.sample import Modality, Split
+
+TOLD = 3
+"""Reasons for which candidates were barred that a message names, the commonest first."""
 
 
 class QuotaError(ValueError):
@@ -38,22 +42,38 @@ def apportion(total: int, weights: Mapping[str, Fraction]) -> dict[str, int]:
     return parts
 
 
-def quotas(spec: MixtureSpec, candidates: Mapping[Stratum, int]) -> list[Quota]:
+def quotas(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Sequence[Barred] = ()) -> list[Quota]:
     """The quota of every stratum that has one, train before heldout, in the order of the shares.
 
-    `candidates` counts what ingest found. Raises QuotaError if any stratum has fewer than its quota.
+    `candidates` counts what ingest found and the gates let in, `barred` what they shut out. A source that is
+    barred whole keeps its quota, and falls short: its share would otherwise go to others in silence. Raises
+    QuotaError if any stratum has fewer than its quota.
     """
+    out = _by_stratum(barred)
+    candidates = {**dict.fromkeys(out, 0), **candidates}
     wanted = _wanted(spec, spec.total, candidates)
-    if short := _shortfalls(wanted, candidates):
+    if short := _shortfalls(wanted, candidates, barred):
         best = _greatest_total(spec, candidates)
         raise QuotaError(
             "the quotas cannot be met: "
             + "; ".join(short)
             + f". The greatest mixture.total that these sources can meet is {best}; "
             "lower it, add candidates, or change mixture.shares and mixture.weights."
+            + (" A weight of 0 leaves out a source that the gates shut out." if out.keys() & wanted.keys() else "")
         )
-    wanted |= _heldout(spec, candidates)
-    return [Quota(stratum=s, samples=n, candidates=candidates.get(s, 0)) for s, n in wanted.items()]
+    wanted |= _heldout(spec, candidates, barred)
+    return [
+        Quota(stratum=s, samples=n, candidates=candidates.get(s, 0), barred=out.get(s, 0))
+        for s, n in wanted.items()
+    ]
+
+
+def _by_stratum(barred: Sequence[Barred]) -> Counter[Stratum]:
+    counts: Counter[Stratum] = Counter()
+    for row in barred:
+        split, modality, source = row.stratum.split("/")
+        counts[Stratum(split=Split(split), modality=Modality(modality), source=source)] += row.samples
+    return counts
 
 
 def _wanted(spec: MixtureSpec, total: int, candidates: Mapping[Stratum, int]) -> dict[Stratum, int]:
@@ -79,7 +99,7 @@ def _weights(
     return {source: Fraction(spec.weights.get(source, 1)) for source in found}
 
 
-def _heldout(spec: MixtureSpec, candidates: Mapping[Stratum, int]) -> dict[Stratum, int]:
+def _heldout(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Sequence[Barred]) -> dict[Stratum, int]:
     strata = sorted((s for s in candidates if s.split is Split.HELDOUT), key=lambda s: s.label)
     weights = {s.label: Fraction(spec.weights.get(s.source, 1)) for s in strata}
     if not spec.heldout_total:
@@ -91,17 +111,29 @@ def _heldout(spec: MixtureSpec, candidates: Mapping[Stratum, int]) -> dict[Strat
         )
     parts = apportion(spec.heldout_total, weights)
     wanted = {s: parts[s.label] for s in strata}
-    if short := _shortfalls(wanted, candidates):
+    if short := _shortfalls(wanted, candidates, barred):
         raise QuotaError("the heldout quotas cannot be met: " + "; ".join(short) + ". Lower mixture.heldout_total.")
     return wanted
 
 
-def _shortfalls(wanted: Mapping[Stratum, int], candidates: Mapping[Stratum, int]) -> list[str]:
+def _shortfalls(
+    wanted: Mapping[Stratum, int], candidates: Mapping[Stratum, int], barred: Sequence[Barred] = ()
+) -> list[str]:
     return [
         f"{s.label} has {candidates.get(s, 0)} candidates for a quota of {n}, {n - candidates.get(s, 0)} short"
+        + _bars(s, barred)
         for s, n in wanted.items()
         if n > candidates.get(s, 0)
     ]
+
+
+def _bars(stratum: Stratum, barred: Sequence[Barred]) -> str:
+    rows = [row for row in barred if row.stratum == stratum.label]
+    if not rows:
+        return ""
+    told = [f"{row.gate} {row.value!r} {row.samples}" for row in sorted(rows, key=lambda row: -row.samples)]
+    more = [f"{len(told) - TOLD} more"] if len(told) > TOLD else []
+    return f" (the gates bar {sum(row.samples for row in rows)} more: {', '.join(told[:TOLD] + more)})"
 
 
 def _greatest_total(spec: MixtureSpec, candidates: Mapping[Stratum, int]) -> int:

@@ -540,6 +540,53 @@ def test_a_false_word_in_a_films_json_is_found(folder, change, code):
     assert edit_json(folder, FIRST, is_modality("video"), change)[code] >= 1
 
 
+GATES = {
+    "licences": {"allow": [], "deny": ["CC-BY-NC*"]},
+    "annotators": {"allow": [], "deny": ["gpt-4*", "chatgpt*"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda c: c.update(licence="CC-BY-NC-4.0"), Code.LICENCE_BARRED),
+        (lambda c: c.update(licence=f"{c['licence']} AND cc-by-nc-sa-4.0"), Code.LICENCE_BARRED),
+        (lambda c: c["annotator"].update(name="GPT-4o"), Code.ANNOTATOR_BARRED),
+        (lambda c: c["annotator"].update(model="chatgpt"), Code.ANNOTATOR_BARRED),
+        (lambda c: c["generator"].update(name="gpt-4v"), Code.GENERATOR_BARRED),
+        (lambda c: c["generator"].update(model="gpt-4-turbo"), Code.GENERATOR_BARRED),
+    ],
+)
+def test_what_the_recipe_bars_is_found_in_the_tars_and_named(folder, change, code):
+    assert edit_ledger(folder, lambda c: c.update(gates=GATES)) == {}
+    edit_json(folder, SECOND, is_modality("video"), change)
+    key = next(k for k in keys_of(read_tar(folder / SECOND)) if "-video-" in k)
+    barred = [finding for finding in audit(folder).findings if finding.code.endswith("_barred")]
+    assert [(f.code, f.shard, f.key) for f in barred] == [(code, SECOND, key)]
+    edit_ledger(folder, lambda c: c.update(gates={}))
+    assert code not in audit(folder).finding_counts
+
+
+def test_a_licence_that_is_not_allowed_is_found_in_every_sample(folder):
+    found = edit_ledger(folder, lambda c: c.update(gates={"licences": {"allow": ["MIT"]}}))
+    assert found == {Code.LICENCE_BARRED: 45}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["flows"][1].update(barred=1),
+        lambda c: c.update(barred=[{"stratum": "train/text/docs", "gate": "licence", "value": "x", "samples": 1}]),
+        lambda c: (
+            c["flows"][1].update(barred=4),
+            c.update(barred=[{"stratum": "train/text/docs", "gate": "licence", "value": "x", "samples": 4}]),
+        ),
+    ],
+)
+def test_an_account_of_barred_candidates_that_does_not_close_is_found(folder, change):
+    assert edit_ledger(folder, change) == {Code.FLOW_LEAKS: 1}
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

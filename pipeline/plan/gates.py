@@ -1,0 +1,24 @@
+"""The gates, before anything costly: candidates that the recipe shuts out are counted and go no further."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pipeline.plan.choose import stratum_of
+from schemas.gates import Gates
+from schemas.plan import Barred
+from schemas.sample import Sample
+
+
+def sift(samples: Iterable[Sample], gates: Gates) -> tuple[list[Sample], tuple[Barred, ...]]:
+    """The samples that may enter, in their order, and the account of the others by stratum and reason."""
+    if gates.is_open:
+        return list(samples), ()
+    entered, counts = list[Sample](), Counter[tuple[str, str, str]]()
+    for sample in samples:
+        if (bar := gates.bar(sample.licence, sample.annotator)) is None:
+            entered.append(sample)
+        else:
+            counts[stratum_of(sample).label, *bar] += 1
+    names = ("stratum", "gate", "value", "samples")
+    rows = [dict(zip(names, (*reason, number), strict=True)) for reason, number in sorted(counts.items())]
+    return entered, tuple(Barred.model_validate(row) for row in rows)
