@@ -178,14 +178,35 @@ def build(
 
 
 @app.command()
-def audit(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Recount a mixture from its tars alone; exit 1 on a finding."""
+def audit(
+    folder: FolderArgument,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Also say what changed from this mixture to FOLDER.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Take OTHER's ledger at its word: it is not audited.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.tables import print_audit
     from pipeline.audit.audit import audit as recount
 
     _need_mixture(folder)
-    report = recount(folder)
-    print_audit(report, as_json)
+    if against is None:
+        if trust:
+            _fail("--trust goes with --against OTHER", BAD_INPUT)
+        report = recount(folder)
+        print_audit(report, as_json)
+    else:
+        from flows.difference_tables import print_comparison
+        from pipeline.audit.compare import compare
+
+        _need_mixture(against)
+        with _explained():
+            difference = compare(folder, against)
+        report = recount(folder)
+        print_comparison(report, difference, None if trust else recount(against), as_json)
     if not report.ok:
         raise typer.Exit(FINDING)
 

@@ -1,7 +1,7 @@
 """What the command prints: tables for a person, JSON for a program."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +23,8 @@ from schemas.recipe import Recipe, SourceSpec
 from schemas.rejection import Rejection
 from schemas.sample import Modality
 
+Row = Sequence[object]
+
 SCORE_COLUMNS = ["questions on", "#asked", "#model", "#best blind", "#p"]
 
 TOPIC = "topic: "
@@ -35,12 +37,13 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
-def _json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """For a program."""
     # Not through Rich, which would wrap lines and read emoji codes into them.
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Prints a table; columns whose name begins with `#` hold numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
@@ -51,6 +54,12 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
     console = _console()
     console.print(table)
     console.print()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines as they are, but for what a terminal would obey."""
+    for line in lines:
+        _console().print(_printable(line), markup=False)
 
 
 def _plain(cell: object) -> str:
@@ -67,23 +76,23 @@ def print_source_kinds() -> None:
     """The kinds of source, with what each is."""
     kinds = get_args(get_args(SourceSpec)[0])
     rows = [(get_args(kind.model_fields["kind"].annotation)[0], (kind.__doc__ or "").strip()) for kind in kinds]
-    _table("Sources a recipe can name", ["kind", "what it is"], rows)
+    print_table("Sources a recipe can name", ["kind", "what it is"], rows)
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
     """The quotas where samples were counted, the workload part by part, and what it takes."""
     if as_json:
-        _json(_plan_json(plan))
+        print_json(_plan_json(plan))
         return
     for note in plan.notes:
         _console().print(f"note: {_printable(note)}", markup=False)
     if plan.quotas:
-        _table("Plan", plan_rows.QUOTA_COLUMNS, plan_rows.quota_rows(plan))
+        print_table("Plan", plan_rows.QUOTA_COLUMNS, plan_rows.quota_rows(plan))
     if plan.barred:
-        _table("Barred by the recipe's gates", plan_rows.BARRED_COLUMNS, plan_rows.barred_rows(plan))
+        print_table("Barred by the recipe's gates", plan_rows.BARRED_COLUMNS, plan_rows.barred_rows(plan))
     origin = "counted" if plan.workload.origin == "counted" else "stated, not counted"
-    _table(f"Workload, {origin}", plan_rows.PART_COLUMNS, plan_rows.part_rows(plan))
-    _table("What it takes", plan_rows.TAKES_COLUMNS, plan_rows.takes_rows(plan))
+    print_table(f"Workload, {origin}", plan_rows.PART_COLUMNS, plan_rows.part_rows(plan))
+    print_table("What it takes", plan_rows.TAKES_COLUMNS, plan_rows.takes_rows(plan))
     if plan.total.rates:
         _console().print(f"rates: {_printable(plan.total.rates)}\n", markup=False)
     if plan.statement:
@@ -117,20 +126,22 @@ def print_audit(report: AuditReport, as_json: bool) -> None:
         (label, count.samples, count.turns, count.clips, count.frames, f"{count.bytes / 1e6:.1f} MB")
         for label, count in report.tables["by_modality"].items()
     ]
-    _table("Recounted from the tars", ["split/modality", "#samples", "#turns", "#clips", "#frames", "#bytes"], rows)
+    print_table(
+        "Recounted from the tars", ["split/modality", "#samples", "#turns", "#clips", "#frames", "#bytes"], rows
+    )
     if report.findings:
         found = [(finding.code, finding.shard, finding.key, finding.message) for finding in report.findings]
-        _table("Findings", ["code", "shard", "key", "what"], found)
+        print_table("Findings", ["code", "shard", "key", "what"], found)
     _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, root {report.root_sha256[:12]})")
 
 
 def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:
     """Every rejection with its reason and where its bytes are."""
     if as_json:
-        _json([rejection.model_dump(mode="json") for rejection in rejections])
+        print_json([rejection.model_dump(mode="json") for rejection in rejections])
         return
     rows = [(r.key, r.stage, r.reason, f"{r.source}:{r.where}", r.detail) for r in rejections]
-    _table(f"{len(rows)} rejected", ["key", "stage", "reason", "where", "detail"], rows)
+    print_table(f"{len(rows)} rejected", ["key", "stage", "reason", "where", "detail"], rows)
 
 
 def print_samples(folder: Path, split: str, key: str) -> None:
@@ -164,9 +175,9 @@ def _print_sample(stored: StoredSample, encoders: Sequence[EncoderProvenance]) -
 def print_scores(scores: Mapping[str, Any], as_json: bool) -> None:
     """Accuracy beside the best blind baseline, overall, by evidence and by topic; `scores` as dumped."""
     if as_json:
-        _json(scores)
+        print_json(scores)
         return
-    _table("Held-out questions", SCORE_COLUMNS, _score_rows(scores))
+    print_table("Held-out questions", SCORE_COLUMNS, _score_rows(scores))
 
 
 def _score_rows(scores: Mapping[str, Any]) -> list[tuple[str, int, str, str, str]]:
@@ -183,17 +194,17 @@ def print_status(recipe: Recipe, as_json: bool) -> None:
     """What stands: the mixture's shares and conservation, the training's losses, the scores."""
     state = _state(recipe)
     if as_json:
-        _json(state)
+        print_json(state)
         return
     if not state["built"]:
         _console().print(f"{recipe.output}: not built yet; run `mixture build`")
         return
-    _table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
+    print_table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
     _print_flows(state["flows"])
     if state["training"]:
-        _table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
+        print_table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
     if state["scores"]:
-        _table("Held-out questions", SCORE_COLUMNS, state["scores"])
+        print_table("Held-out questions", SCORE_COLUMNS, state["scores"])
     for encoder in state["encoders"]:
         _console().print(f"encoder {encoder}", markup=False)
     _console().print(f"text share: {state['text']}\nreport: {state['report']}")
@@ -228,10 +239,10 @@ def _flow_rows(ledger: Ledger) -> list[tuple[object, ...]]:
     ]
 
 
-def _print_flows(rows: Sequence[Sequence[object]]) -> None:
+def _print_flows(rows: Sequence[Row]) -> None:
     columns = ["stage", "#in", "#out", "#rejected", "#reserve", "#barred"][: max(map(len, rows), default=5)]
     title = "In = out + rejected + left in reserve" + (" + barred" if "#barred" in columns else "")
-    _table(title, columns, rows)
+    print_table(title, columns, rows)
 
 
 def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:

@@ -15,6 +15,8 @@ from schemas.sample import Category, Generator, MediaRef, Modality, Split
 
 LEDGER = "ledger.json"
 """The ledger's name in the mixture's folder. It is written last: a folder without it holds no mixture."""
+INDEX = "index.parquet"
+"""The index's name there: one row a sample."""
 
 
 class ShardSample(Record):

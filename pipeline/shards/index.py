@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.ledger import ShardSample
+from schemas.base import digest
+from schemas.ledger import INDEX, ShardSample
 from schemas.sample import Split
 
-INDEX = "index.parquet"
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -30,6 +30,8 @@ SCHEMA = pa.schema(
         ("generator", pa.string()),
         ("turns", pa.int32()),
         ("clips", pa.int32()),
+        ("text_digest", pa.binary(16)),  # begin of `digest` of the turns
+        ("media_digest", pa.binary(16)),  # likewise of the media's bytes and spans, and of the frames taken
         ("offset", pa.int64()),  # of the first member's header, bytes
         ("members", pa.list_(pa.string())),  # suffixes, in the tar's order
         ("data_offsets", pa.list_(pa.int64())),  # of each member's data, bytes
@@ -115,7 +117,19 @@ def traits(sample: ShardSample) -> dict[str, Any]:
         "generator": sample.generator.name,
         "turns": len(sample.conversations),
         "clips": len(sample.clips),
+        "text_digest": _short([turn.model_dump(mode="json") for turn in sample.conversations]),
+        "media_digest": _short(
+            [
+                [[m.sha256 or m.path, m.start_ns, m.exclusive_end_ns] for m in sample.media],
+                [clip.model_dump(mode="json") for clip in sample.clips],
+            ]
+        ),
     }
+
+
+def _short(value: Any) -> bytes:
+    """Enough to see a change: nobody gains by making two texts of one digest."""
+    return bytes.fromhex(digest(value))[:16]
 
 
 def column_index(encoder: str) -> str:

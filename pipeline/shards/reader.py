@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.shards.index import INDEX, column_index, read_index
+from pipeline.shards.index import column_index, read_index
 from pipeline.shards.mjpeg import MjpegError, from_mjpeg
 from schemas.arrays import EncoderProvenance, restored
-from schemas.ledger import LEDGER, Ledger, ShardSample
+from schemas.ledger import INDEX, LEDGER, Ledger, ShardSample
 from schemas.sample import Category, Modality
 
 _CHANGED = f"The tar is not the one {INDEX} was written for: build the mixture again, or restore both."

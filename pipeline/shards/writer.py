@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pipeline.runtime.files import published, write_text
 from pipeline.shards.card import write_card
-from pipeline.shards.index import INDEX, IndexWriter, traits
+from pipeline.shards.index import IndexWriter, traits
 from pipeline.shards.members import Member, Packed, members, shard_sample
 from pipeline.shards.packing import WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from schemas.arrays import EncoderProvenance
 from schemas.base import digest
-from schemas.ledger import LEDGER, Account, Count, Ledger, ShardEntry, ShardSample
+from schemas.ledger import INDEX, LEDGER, Account, Count, Ledger, ShardEntry, ShardSample
 from schemas.recipe import ShardsSpec
 from schemas.sample import Split
 

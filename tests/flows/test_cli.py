@@ -148,7 +148,14 @@ def test_clean_removes_what_a_kill_left_beside_the_output(tmp_path):
     assert not (tmp_path / ".attempt-dead-out").exists()
 
 
-@pytest.mark.parametrize("modules", ["flows.tables", "flows.tables, pipeline.audit.audit", "pipeline.plan.quotas"])
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "flows.tables",
+        "flows.difference_tables, pipeline.audit.compare",
+        "pipeline.plan.quotas, pipeline.plan.gates",
+    ],
+)
 def test_what_plan_audit_and_status_import_is_free_of_torch_ray_and_prefect(modules):
     probe = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
