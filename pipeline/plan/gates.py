@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from pipeline.plan.choose import stratum_of
 from schemas.gates import Gates
 from schemas.plan import Barred
-from schemas.sample import Sample
+from schemas.sample import Generator, Sample
 
 
 def sift(samples: Iterable[Sample], gates: Gates) -> tuple[list[Sample], tuple[Barred, ...]]:
@@ -14,8 +15,10 @@ def sift(samples: Iterable[Sample], gates: Gates) -> tuple[list[Sample], tuple[B
     if gates.is_open:
         return list(samples), ()
     entered, counts = list[Sample](), Counter[tuple[str, str, str]]()
+    # Terms are few where samples are millions.
+    bar_of = lru_cache(4_096)(lambda licence, name, model: gates.bar(licence, Generator(name=name, model=model)))
     for sample in samples:
-        if (bar := gates.bar(sample.licence, sample.annotator)) is None:
+        if (bar := bar_of(sample.licence, sample.annotator.name, sample.annotator.model)) is None:
             entered.append(sample)
         else:
             counts[stratum_of(sample).label, *bar] += 1

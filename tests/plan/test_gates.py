@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -66,6 +66,10 @@ def test_an_empty_gate_lets_everything_in(licence, name):
 
 
 @given(patterns, names)
+@example("ab*b", "ab")
+@example("a*b*a", "aba")
+@example("*a*b", "bab")
+@example("a*ab*", "ab")
 def test_a_pattern_is_a_shell_pattern_whose_only_sign_is_the_star(pattern, name):
     expected = fnmatchcase(name.casefold(), pattern.casefold())
     gate = Gate(deny=[pattern])
