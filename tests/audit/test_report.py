@@ -1,6 +1,7 @@
 """Laws of the report: it says all the ledger says, escapes what strangers wrote, and loads nothing."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,6 +12,7 @@ from report_cases import EMPTY, Case, Finding, make_case, make_ledger, make_samp
 from pipeline.audit.report import MOST_FINDINGS, GalleryItem, ReportFigures, write_report
 from pipeline.audit.report_view import APOLLO_VIDEO_CATEGORIES, split_shares
 from schemas.ledger import Asked, Count
+from schemas.plan import Barred
 from schemas.sample import Category
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -239,3 +241,13 @@ def test_shares_sum_strata_of_a_modality_and_list_what_nobody_asked_for():
 def test_apollos_categories_are_all_there_and_sum_as_printed():
     assert set(APOLLO_VIDEO_CATEGORIES) == set(Category)
     assert sum(APOLLO_VIDEO_CATEGORIES.values()) == pytest.approx(99.9)
+
+
+def test_what_gates_bar_is_shown_with_its_reason_and_escaped():
+    case = make_case()
+    assert "Barred by the recipe" not in case.html()
+    row = Barred(stratum="train/video/web", gate="licence", value="<b>CC-BY-NC-4.0", samples=71_717)
+    page = replace(case, ledger=case.ledger.model_copy(update={"barred": (row,)})).html()
+    assert "Barred by the recipe" in page
+    assert "&lt;b&gt;CC-BY-NC-4.0" in page
+    assert "71,717" in page
