@@ -18,6 +18,7 @@ from schemas.base import InputError
 from schemas.ledger import INDEX, Ledger
 
 LABELS = ("source", "modality", "category", "licence", "generator")
+NEEDED = pa.schema(dict.fromkeys(("split", "key", *LABELS), pa.string()) | {"clips": pa.int32()})
 HELD = {"by_modality": "modality", "by_source": "source", "by_licence": "licence"}
 """Tables of the ledger by which an index is known for its own, and their columns."""
 
@@ -30,10 +31,16 @@ class Side:
         try:
             self.ledger = Ledger.read(folder)
             self._file = pq.ParquetFile(folder / INDEX)
+            if absent := [f.name for f in NEEDED if f not in list(self._file.schema_arrow)]:
+                raise KeyError(f"{INDEX} has no column {', '.join(absent)} of its kind")
             self.keys = self.column("key")
+            found = self._strangeness()
         except (OSError, ValidationError, pa.ArrowException, KeyError) as error:
             raise InputError(f"{folder} cannot be compared: {error}") from None
-        self._check()
+        if found:
+            raise InputError(
+                f"{folder / INDEX} is not the index of its ledger: {found}. Build it again, or restore both"
+            )
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read anew each time, so that memory holds no more than is compared."""
@@ -47,14 +54,13 @@ class Side:
         """`split/modality/source` of each row."""
         return _joined(self, "split", "modality", "source")
 
-    def _check(self) -> None:
+    def _strangeness(self) -> str:
+        """Where the index counts other samples than the ledger; empty where it does not."""
         for table, name in HELD.items():
             told = {label: count.samples for label, count in getattr(self.ledger, table).items()}
             if found := _difference(_counted(_joined(self, "split", name)), told):
-                raise InputError(
-                    f"{self.folder / INDEX} is not the index of its ledger: {found}. Build the mixture again, "
-                    "or restore both"
-                )
+                return found
+        return ""
 
 
 def compare(folder: Path, against: Path) -> Difference:

@@ -217,6 +217,9 @@ def test_an_index_of_an_older_build_leaves_text_and_media_untold(before, tmp_pat
         lambda folder: (folder / "index.parquet").write_bytes(b"PAR1 no parquet PAR1"),
         lambda folder: (folder / "ledger.json").write_text("{}"),
         lambda folder: pq.write_table(pa.table({"other": [1]}), folder / "index.parquet"),
+        lambda folder: rewrite_column(folder, "clips", None),
+        lambda folder: rewrite_column(folder, "key", pa.array(range(45))),
+        lambda folder: rewrite_column(folder, "category", pa.array([["list"]] * 45)),
     ],
 )
 def test_what_cannot_be_read_is_bad_input(before, tmp_path, spoil):
@@ -226,6 +229,11 @@ def test_what_cannot_be_read_is_bad_input(before, tmp_path, spoil):
     for one, other in ((after, before), (before, after)):
         with pytest.raises(InputError, match="cannot be compared"):
             compare(one, other)
+
+
+def rewrite_column(folder, name, values):
+    table = pq.read_table(folder / "index.parquet").drop_columns([name])
+    pq.write_table(table if values is None else table.append_column(name, values), folder / "index.parquet")
 
 
 @pytest.mark.parametrize("field", ["modality", "source", "licence", "split"])
