@@ -156,7 +156,7 @@ def test_an_encoder_that_fails_on_a_sample_gets_no_column_and_the_old_mixture_st
         done = mixture("build", path, "--workspace", start / "ws", "--output", start / "out", env=environment())
         assert done.returncode == 1, done.stderr
         # all of the train split but its four texts, which have no clip
-        assert f"encoder '{COLUMN}' can have no column: 36 of 40 samples fail" in done.stderr
+        assert f"encoder {COLUMN} can have no column: 36 of 40 samples fail" in done.stderr
         assert "values that float16 cannot hold" in done.stderr
     assert contents(folder / "out") == before
     assert not (home / "failing-fresh" / "out").exists()

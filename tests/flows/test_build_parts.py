@@ -73,3 +73,9 @@ def test_the_order_of_encoders_is_part_of_the_recipes_digest(build):
 def test_where_a_mixture_is_put_is_no_part_of_its_digest(build, field):
     recipe = build.recipe
     assert recipe.model_copy(update={field: "elsewhere"}).mixture_sha256() == recipe.mixture_sha256()
+
+
+def test_a_name_that_readers_would_cut_is_told_before_anything_is_encoded(build):
+    build._remember([picture("k" * 80, "one")])
+    with pytest.raises(InputError, match="shorten the key or the encoder's name"):
+        build.plan()
