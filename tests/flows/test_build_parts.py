@@ -78,6 +78,6 @@ def test_where_a_mixture_is_put_is_no_part_of_its_digest(build, field):
 def test_a_name_that_readers_would_cut_is_told_before_anything_is_encoded(build):
     build.ingest()
     build.plan()
-    build._remember([picture("k" * 80, "one")])
+    build._remember([picture("k" * 80, "own")])
     with pytest.raises(InputError, match="shorten the key or the encoder's name"):
         build.plan()
