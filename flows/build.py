@@ -21,7 +21,7 @@ from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
 from flows.packing import Packing, Produced
-from flows.publish import publish
+from flows.publish import check_output, check_writable, publish
 from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
@@ -117,6 +117,8 @@ class Build:
         need_data(self.recipe)
         if not only_plan:
             need_terms(self.recipe)
+            check_output(Path(self.recipe.output), self.recipe.name)
+            check_writable(Path(self.recipe.workspace))
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:

@@ -214,7 +214,8 @@ def test_tuned_encoders_give_new_columns_and_nothing_else(home):
     }
     assert not [name for name in changed - TOLD if ".siglip." not in name and f".{COLUMN}." not in name]
     for encoder, untuned in zip(tuned.encoders, ledger.encoders, strict=True):
-        assert encoder.weights == f"vision-{encoder.name}.safetensors"
+        assert encoder.weights == f"RANDOM seed=0, tuned: vision-{encoder.name}.safetensors"
+        assert encoder.is_random
         assert encoder.weights_sha256 != untuned.weights_sha256
     assert audit(folder / "out").ok
 

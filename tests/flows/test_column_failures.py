@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from flows.build import Build
+from flows.clean import clean_workspace
 from flows.columns import ColumnError
 from flows.display import Display
 from flows.learning import train_work
@@ -191,6 +192,22 @@ def test_a_whole_column_tar_that_nobody_speaks_of_any_more_is_missed(home, whole
     ledger["root_sha256"] = digest([tar["sha256"] for tar in tars])
     (out / "ledger.json").write_text(json.dumps(ledger))
     assert audit(out).finding_counts[Code.COLUMN_MISALIGNED] == 1
+
+
+def test_columns_that_no_mixture_holds_go_when_asked_and_the_held_ones_stay(home, whole):
+    for seed in (0, 7):
+        wanted = recipe(home, whole)
+        other = wanted.encoders[COLUMN].model_copy(update={"seed": seed})
+        wanted = wanted.model_copy(update={"encoders": {**wanted.encoders, COLUMN: other}})
+        run(wanted)
+    workspace, out = whole / "ws", whole / "out"
+    before, held = passes(whole), contents(out)
+    assert clean_workspace(workspace, out) == (0, 0)
+    files, size = clean_workspace(workspace, out, columns=True)
+    assert (files > 0, size > 0) == (True, True)
+    assert [len(list((workspace / name).iterdir())) for name in ("columns", "mixture", "shards")] == [1, 1, 1]
+    assert run(wanted).findings.ok
+    assert (passes(whole), contents(out)) == (before, held)
 
 
 def test_a_ledger_that_belittles_what_storing_lost_is_found(home, whole):
