@@ -39,15 +39,17 @@ def make_flows(
     ingested: Sequence[Artefact],
     talks: Sequence[Artefact],
     features: Sequence[Artefact],
+    redone: Sequence[Artefact],
     refused: Mapping[str, int],
     barred: int = 0,
 ) -> list[Flow]:
     """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
 
     What the plan filters out are candidates that no quota called for, the reserves that stayed reserves, and
-    those that the recipe's gates bar.
+    those that the recipe's gates bar. `redone` are second tries of what `features` rejected.
     """
     came, spoken, seen = _through(ingested), _through(talks), _through(features)
+    outputs = seen.outputs + _through(redone).outputs
     decoded = seen.inputs - refused.get("decode", 0)
     return [
         Flow(stage="ingest", inputs=came.inputs, outputs=came.outputs, rejected=came.rejected),
@@ -61,7 +63,7 @@ def make_flows(
         ),
         Flow(stage="conversations", inputs=spoken.inputs, outputs=spoken.outputs, rejected=spoken.rejected),
         Flow(stage="decode", inputs=seen.inputs, outputs=decoded, rejected=refused.get("decode", 0)),
-        Flow(stage="features", inputs=decoded, outputs=seen.outputs, rejected=decoded - seen.outputs),
+        Flow(stage="features", inputs=decoded, outputs=outputs, rejected=decoded - outputs),
     ]
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from flows.account import make_account, make_flows
 from flows.at_hand import need_data, need_terms
-from flows.columns import Readers
+from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
 from flows.packing import Packing, Produced
-from flows.publish import publish
+from flows.publish import check_output, check_writable, publish
 from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
@@ -38,10 +38,10 @@ from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
 from pipeline.runtime.contract import ContractError, Stage
 from pipeline.runtime.local import LocalRunner, Runner
-from pipeline.runtime.passes import Pass, check_budget, locate, outcomes, run_pass
+from pipeline.runtime.passes import Pass, check_budget, forget_rejected, locate, outcomes, run_pass
 from pipeline.runtime.workspace import Artefact, Work, Workspace
+from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
-from schemas.encoders import EncoderSpec
 from schemas.ledger import Account, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
@@ -66,6 +66,8 @@ class Wave:
 
     talks: Artefact
     features: Artefact
+    redone: Artefact | None = None
+    """Features of what failed in `features`, where encoders of columns were at work too: without those."""
 
 
 class Build:
@@ -117,6 +119,8 @@ class Build:
         need_data(self.recipe)
         if not only_plan:
             need_terms(self.recipe)
+            check_output(Path(self.recipe.output), self.recipe.name)
+            check_writable(Path(self.recipe.workspace))
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
@@ -150,6 +154,8 @@ class Build:
         self._candidates = ranked(entered, self.recipe.seed)
         found = {stratum: len(keys) for stratum, keys in self._candidates.items()}
         self.quotas = quotas(self.recipe.mixture, found, self.barred)
+        longest = max((sample.key for sample in entered), key=len, default="")
+        check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
 
     def first_choice(self) -> list[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
@@ -180,12 +186,27 @@ class Build:
             self._waves.append(self._wave([self._samples[key] for key in todo], label))
             done.update(todo)
             check_budget("conversations", [wave.talks for wave in self._waves], self.recipe.budgets.conversations)
-            check_budget("features", [wave.features for wave in self._waves], self.recipe.budgets.features)
+            features = [wave.features for wave in self._waves]
+            check_budget("features", features, self.recipe.budgets.features, self._redone_passes())
 
     def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
         talks = self._pass(self._talking(samples), f"conversations{label}")
         alive = [sample for sample in samples if sample.key not in self.rejections]
-        return Wave(talks, self._pass(self._encoding(alive, self.recipe.encoders), f"features{label}"))
+        features = self._pass(self._encoding(alive, list(self.recipe.encoders)), f"features{label}")
+        return Wave(talks, features, self._redone(alive, label))
+
+    def _redone(self, samples: Sequence[Sample], label: str) -> Artefact | None:
+        """A column never decides what a mixture holds, so what failed beside its encoder is tried without it."""
+        failed = [sample for sample in samples if sample.key in self.rejections]
+        if not failed or not self.recipe.columns:
+            return None
+        for sample in failed:
+            del self.rejections[sample.key]
+        encoders = list(self.recipe.without_columns().encoders)
+        return self._pass(self._encoding(failed, encoders), f"features, without columns{label}")
+
+    def _redone_passes(self) -> list[Artefact]:
+        return [wave.redone for wave in self._waves if wave.redone]
 
     def _talking(self, samples: Sequence[Sample]) -> Pass:
         recipe = self.recipe
@@ -193,14 +214,15 @@ class Build:
         stages = (Converse(recipe.conversations, recipe.seed),)
         return Pass("conversations", stages, config, samples, self._ingest_fingerprints(), TALK_PART)
 
-    def _encoding(self, samples: Sequence[Sample], encoders: Mapping[str, EncoderSpec]) -> Pass:
+    def _encoding(self, samples: Sequence[Sample], names: Sequence[str], check_digests: bool = False) -> Pass:
         recipe = self.recipe
+        encoders = {name: recipe.encoders[name] for name in names}
         preprocessing = {name: spec.preprocessing for name, spec in encoders.items()}
         stamps = {name: self._stamps[name] for name in encoders}
         for name, spec in encoders.items():
             check_unchanged(spec.weights, stamps[name])
         stages: tuple[Stage[Any, Any], ...] = (
-            Decode(recipe.decode, preprocessing, self._roots, recipe.shards),
+            Decode(recipe.decode, preprocessing, self._roots, recipe.shards, check_digests),
             Encode(encoders, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once, stamps),
         )
         config = {
@@ -248,7 +270,10 @@ class Build:
     def _produced(self) -> Produced:
         talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
         features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
-        return Produced(self._order(), talks, features, self._account(), self.rejections.values())
+        redone = {key: read for artefact in self._redone_passes() for key, read in locate(artefact).items()}
+        return Produced(
+            self._order(), talks, {**features, **redone}, features, self._account(), self.rejections.values()
+        )
 
     def _order(self) -> dict[Split, list[Sample]]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
@@ -258,13 +283,24 @@ class Build:
             for split, own in chosen.items()
         }
 
-    def _late(self, samples: Sequence[Sample], encoders: Mapping[str, EncoderSpec]) -> Readers:
-        return locate(self._pass(self._encoding(samples, encoders), "features of new columns"))
+    def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
+        """Features for columns of shards that are whole; the media must still be those that were ingested."""
+        columns = self.recipe.columns
+        # A run that was killed between two columns has encoded all that lacked then: the first ones are made first.
+        wider = [columns[start:] for start in range(len(columns)) if set(lacking) <= set(columns[start:])]
+        jobs = [self._encoding(samples, names, check_digests=True) for names in (*wider, lacking)]
+        job = next((job for job in jobs if self._workspace.find(job.work)), jobs[-1])
+        artefact = self._pass(job, "features of new columns")
+        if refused := list(outcomes(artefact, Rejection)):
+            forget_rejected(artefact)  # a film may come back, a worker may live: they are tried again
+            raise refuse(lacking, refused, len(samples))
+        return locate(artefact)
 
     def _account(self) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
-        flows = make_flows(self._ingested, talks, features, refused, sum(row.samples for row in self.barred))
+        barred = sum(row.samples for row in self.barred)
+        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, barred)
         return make_account(
             self.recipe.without_columns(),
             self.quotas,

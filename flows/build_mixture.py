@@ -22,7 +22,7 @@ from pipeline.plan.quotas import QuotaError
 from pipeline.runtime.passes import BudgetError
 from schemas.base import InputError
 
-FORESEEN = (InputError, QuotaError, BudgetError, ModuleNotFoundError)
+FORESEEN = (InputError, QuotaError, BudgetError, LookupError, ModuleNotFoundError)
 """What a user can cause and mend. Their message is the state of the run; a bug keeps its traceback."""
 
 

@@ -4,16 +4,20 @@ import shutil
 from pathlib import Path
 
 from pipeline.runtime.files import ATTEMPT_PREFIX
+from pipeline.shards.columns import COLUMN, WrittenColumn
+from schemas.ledger import LEDGER, Ledger
 
 
-def clean_workspace(root: Path, output: Path, everything: bool) -> tuple[int, int]:
+def clean_workspace(root: Path, output: Path, everything: bool = False, columns: bool = False) -> tuple[int, int]:
     """Removes attempts that nobody will finish, also at `output`, or the whole workspace too.
 
-    Returns files and bytes removed.
+    `columns` removes the columns, too, that the mixture at `output` does not hold; asked for again, they are
+    encoded again. Returns files and bytes removed.
 
     Whole parts of an unfinished pass stay: the next run takes them up.
     """
     doomed = [root] if everything else list(root.rglob(f"{ATTEMPT_PREFIX}*"))
+    doomed += _unused_columns(root, output) if columns and not everything else []
     doomed += output.parent.glob(f"{ATTEMPT_PREFIX}*-{output.name}")
     files = {p for path in doomed if path.exists() for p in (path.rglob("*") if path.is_dir() else [path])}
     sizes = [path.stat().st_size for path in files if path.is_file()]
@@ -23,3 +27,13 @@ def clean_workspace(root: Path, output: Path, everything: bool) -> tuple[int, in
         else:
             path.unlink(missing_ok=True)
     return len(sizes), sum(sizes)
+
+
+def _unused_columns(root: Path, output: Path) -> list[Path]:
+    """Columns that the mixture at `output` does not hold, and mixtures (links to their tars) that are not it."""
+    ledger = Ledger.read(output)
+    held = set(ledger.columns)
+    columns = [path.parent for path in (root / "columns").glob(f"*/{COLUMN}")]
+    mixtures = [path.parent for path in (root / "mixture").glob(f"*/{LEDGER}")]
+    unused = [folder for folder in columns if WrittenColumn.read(folder).column not in held]
+    return unused + [folder for folder in mixtures if Ledger.read(folder).root_sha256 != ledger.root_sha256]

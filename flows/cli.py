@@ -59,6 +59,7 @@ def init(
 
     if path.exists():
         _fail(f"{path} exists; name another file, or remove it", BAD_INPUT)
+    _need_folder(path)
     path.write_text(commented(_recipe(like)), encoding="utf-8")
     typer.echo(f"wrote {path}; next: mixture validate {path}")
 
@@ -144,6 +145,7 @@ def calibrate(
     from flows.calibrate import calibrate as measure
 
     found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
+    _need_folder(out)
     with _explained(), opened_build(found, _display()) as build:
         try:
             build.ingest()
@@ -256,13 +258,20 @@ def quarantine_list(recipe: RecipeArgument, workspace: WorkspaceOption = None, a
 def clean(
     recipe: RecipeArgument,
     workspace: WorkspaceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove the whole workspace.")] = False,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Also columns that the mixture in the output folder does not hold.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove the whole workspace, trained checkpoints too.")
+    ] = False,
 ) -> None:
     """Remove what killed runs left behind; finished work and the mixture stay."""
     from flows.clean import clean_workspace
 
     found = _recipe(recipe, workspace=workspace)
-    removed, size = clean_workspace(Path(found.workspace), Path(found.output), everything)
+    if columns:
+        _need_mixture(Path(found.output))
+    removed, size = clean_workspace(Path(found.workspace), Path(found.output), everything, columns)
     typer.echo(f"removed {removed} files, {size / 1e6:.1f} MB")
 
 
@@ -343,6 +352,11 @@ def _need_mixture(folder: Path) -> None:
 
     if not (folder / LEDGER).is_file():
         _fail(f"{folder} holds no mixture (no {LEDGER}); build one with `mixture build`", BAD_INPUT)
+
+
+def _need_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        _fail(f"{path}: there is no folder {path.parent}; make it, or name another file", BAD_INPUT)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -53,7 +53,7 @@ def encoded(
     for position, sample in enumerate(samples):
         outcome = readers[sample.key]()
         if _failure(name, outcome):
-            raise ColumnError(_told(name, samples, readers))
+            raise _told(name, samples, readers)
         features = cast("Features", outcome)
         if shards is not None:
             _check_same(shards, position, sample, features)
@@ -69,6 +69,11 @@ def _check_same(shards: ShardReader, position: int, sample: Sample, features: Fe
         )
 
 
+def refuse(names: Sequence[str], refused: Sequence[Rejection], samples: int) -> ColumnError:
+    """The error for encoders that were to be given columns, of samples that were rejected on the way there."""
+    return _error(names, [f"{each.key} ({each.stage}: {each.detail})" for each in refused], samples)
+
+
 def _failure(name: str, outcome: Keyed) -> str:
     """Why encoder `name` has no features in `outcome`; empty where it has."""
     if isinstance(outcome, Rejection):
@@ -76,11 +81,14 @@ def _failure(name: str, outcome: Keyed) -> str:
     return cast("Features", outcome).meta.not_finite.get(name, "")
 
 
-def _told(name: str, samples: Sequence[Sample], readers: Readers) -> str:
+def _told(name: str, samples: Sequence[Sample], readers: Readers) -> ColumnError:
     outcomes = ((sample.key, _failure(name, readers[sample.key]())) for sample in samples)
-    failed = [f"{key} ({why})" for key, why in outcomes if why]
-    return (
-        f"encoder {name!r} can have no column: {len(failed)} of {len(samples)} samples fail, such as "
+    return _error([name], [f"{key} ({why})" for key, why in outcomes if why], len(samples))
+
+
+def _error(names: Sequence[str], failed: Sequence[str], samples: int) -> ColumnError:
+    return ColumnError(
+        f"encoder {', '.join(names)} can have no column: {len(failed)} of {samples} samples fail, such as "
         f"{'; '.join(failed[:SHOWN])}. Mend the media, or take another precision or layer; or set its store.place "
         "to shards and build anew: there a sample that fails is replaced by a reserve."
     )

@@ -31,7 +31,10 @@ def train_work(recipe: Recipe) -> Work:
     if ledger.recipe_sha256 != recipe.mixture_sha256():
         raise InputError(f"{recipe.output} was built from another recipe than this one: `mixture build` it anew")
     llm = [] if recipe.train.llm.checkpoint == "tiny" else stamp(Path(recipe.train.llm.checkpoint))
-    return Work("train", 1, {"train": recipe.train.model_dump(mode="json"), "llm": llm}, (ledger.root_sha256,))
+    # Their order too, in which the connector joins them: the tars of columns do not tell it.
+    encoders = [encoder.name for encoder in ledger.encoders]
+    config = {"train": recipe.train.model_dump(mode="json"), "llm": llm, "encoders": encoders}
+    return Work("train", 1, config, (ledger.root_sha256,))
 
 
 def score_work(recipe: Recipe) -> Work:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from flows.columns import Readers, encoded, samples_in
+from flows.columns import ColumnError, Readers, encoded, samples_in
 from flows.display import Display
 from flows.quarantine import REJECTIONS, write_rejections
 from pipeline.conversations.stage import Converse
@@ -27,12 +27,14 @@ from pipeline.shards.members import Packed
 from pipeline.shards.reader import ShardReader
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
+from schemas.base import digest
 from schemas.conversation import Conversation
-from schemas.encoders import EncoderSpec
 from schemas.ledger import Account, Ledger
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
+
+Order = Mapping[Split, Sequence[Sample]]
 
 Step = Callable[[], None]
 """Called once a sample."""
@@ -42,10 +44,12 @@ Step = Callable[[], None]
 class Produced:
     """What shards are made of."""
 
-    order: Mapping[Split, Sequence[Sample]]
+    order: Order
     """The mixture's samples, in their order."""
     talks: Readers
     features: Readers
+    column_features: Readers
+    """Of the pass that had all encoders at work, or why a sample has none there; `features` may have some."""
     account: Account
     rejections: Iterable[Rejection]
 
@@ -63,8 +67,8 @@ class Packing:
     """Fingerprints of what was ingested."""
     stamps: Mapping[str, Any]
     """By encoder, what tells its weights from others under the same name."""
-    encode: Callable[[Sequence[Sample], Mapping[str, EncoderSpec]], Readers]
-    """Decodes and encodes samples, for columns that come later than their shards."""
+    encode: Callable[[Sequence[Sample], Sequence[str]], Readers]
+    """Features of samples by these encoders, for columns that come later than their shards."""
 
     @cached_property
     def shards(self) -> Artefact | None:
@@ -72,19 +76,28 @@ class Packing:
         return self.workspace.find(self._shards_work)
 
     def pack(self, produced: Produced | None) -> Artefact:
-        """The mixture. `produced` may be None where `shards` are found."""
+        """The mixture. `produced` may be None where `shards` are found. Raises ColumnError."""
+        if not self.recipe.columns:
+            return self.shards or self._packed(produced)
+        order = produced.order if produced else samples_in(self._found.folder, self.samples)
         # Columns first: shards that are whole then have theirs, or were made before the recipe named them.
-        columns = {name: self._column(name, produced) for name in self.recipe.columns}
-        shards = self.shards or self._packed(produced)
-        if not columns:
-            return shards
+        try:
+            columns = {name: self._column(name, order, produced) for name in self.recipe.columns}
+        except ColumnError:
+            if produced:
+                self._packed(produced)  # what was produced is not lost: the next build finds the shards whole
+            raise
+        return self._joined(self.shards or self._packed(produced), columns)
+
+    def _joined(self, shards: Artefact, columns: Mapping[str, Artefact]) -> Artefact:
         recipe = self.recipe
         made_of = (shards.fingerprint, *(column.fingerprint for column in columns.values()))
         folders = {name: column.folder for name, column in columns.items()}
-        order, sha256 = list(recipe.encoders), recipe.mixture_sha256()
+        encoders, sha256 = list(recipe.encoders), recipe.mixture_sha256()
+        config = {"recipe": sha256, "shards": Ledger.read(shards.folder).root_sha256}
         return self.workspace.once(
-            Work("mixture", 1, {"recipe": sha256}, made_of),
-            lambda folder: _counts(join(folder, shards.folder, folders, order, sha256)),
+            Work("mixture", 1, config, made_of),
+            lambda folder: _counts(join(folder, shards.folder, folders, encoders, sha256)),
         )
 
     @cached_property
@@ -98,19 +111,22 @@ class Packing:
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
         return Work("shards", 3, config, self.sources)
 
-    def _column_work(self, name: str) -> Work:
+    def _column_work(self, name: str, order: Order) -> Work:
+        # The order too: which samples shards hold follows from failures as well, and those may pass.
+        keys = {split: [sample.key for sample in samples] for split, samples in order.items()}
         config = {
+            "order": digest(keys),
             "encoder": [name, self.recipe.encoders[name].model_dump(mode="json")],
             "weights": self.stamps[name],
             "stages": [[stage.name, stage.version] for stage in (Decode, Encode)],
         }
         return Work("columns", 1, config, (self._shards_work.fingerprint,))
 
-    def _column(self, name: str, produced: Produced | None) -> Artefact:
-        work = self._column_work(name)
+    def _column(self, name: str, order: Order, produced: Produced | None) -> Artefact:
+        work = self._column_work(name, order)
         if found := self.workspace.find(work):
             return found
-        order, features = (produced.order, produced.features) if produced else (self._found_order, self._late)
+        features = produced.column_features if produced else self._late(order)
         spec = self.recipe.shards
 
         def build(folder: Path, step: Step) -> Mapping[str, int]:
@@ -138,16 +154,11 @@ class Packing:
 
         return self._once("shards", self._shards_work, sum(map(len, produced.order.values())), build)
 
-    @cached_property
-    def _found_order(self) -> Mapping[Split, Sequence[Sample]]:
-        return samples_in(self._found.folder, self.samples)
-
-    @cached_property
-    def _late(self) -> Readers:
+    def _late(self, order: Order) -> Readers:
         """Features of the shards' samples by the encoders that lack a column, all in one pass over the media."""
-        lacking = [name for name in self.recipe.columns if not self.workspace.find(self._column_work(name))]
-        samples = [sample for samples in self._found_order.values() for sample in samples]
-        return self.encode(samples, {name: self.recipe.encoders[name] for name in lacking})
+        columns = self.recipe.columns
+        lacking = [name for name in columns if not self.workspace.find(self._column_work(name, order))]
+        return self.encode([sample for samples in order.values() for sample in samples], lacking)
 
     @property
     def _found(self) -> Artefact:

@@ -34,5 +34,5 @@ def read_quarantine(recipe: Recipe) -> list[Rejection] | None:
 
 
 def read_rejections(path: Path) -> list[Rejection]:
-    """What `write_rejections` wrote."""
-    return [Rejection.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """What `write_rejections` wrote. Not by `splitlines`: strangers' names may hold U+2028, which it cuts at."""
+    return [Rejection.model_validate_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

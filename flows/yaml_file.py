@@ -1,6 +1,7 @@
 """Reads a YAML file into a record, and explains every mistake in it: file, line, path, value seen, mend."""
 
 import difflib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -106,15 +107,25 @@ def parse(text: str, file: str, model: type[R], kind: str) -> R:
 
 
 def _mistakes(error: ValidationError, root: yaml.Node, model: type[BaseModel]) -> Iterator[Mistake]:
-    for item in error.errors():
+    errors = error.errors()
+    for item in errors:
+        # Items that are wrong themselves make pydantic say that their list is too short.
+        if item["type"] == "too_short" and any(_is_inside(other["loc"], item["loc"]) for other in errors):
+            continue
         line, path = _locate(root, item["loc"])
         yield Mistake(line, path, _explain(item, str(item["loc"][-1]) if item["loc"] else "", model))
+
+
+def _is_inside(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _explain(item: Any, field: str, model: type[BaseModel]) -> str:
     kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(field, _field_names(model), n=1)
+        if near == [field]:
+            return f"no such field here; it belongs under {' or '.join(_homes(field, model))}"
         return "no such field" + (f"; did you mean {near[0]!r}?" if near else "; remove it")
     if kind == "missing":
         return "this field is needed"
@@ -144,6 +155,20 @@ def _child(node: yaml.Node, step: int | str) -> tuple[int, yaml.Node] | None:
             if key.value == str(step):
                 return key.start_mark.line + 1, value
     return None
+
+
+def _homes(field: str, model: type[BaseModel]) -> list[str]:
+    """Names of the fields of `model` and of the records inside it that hold a record with `field`; or the top."""
+    schema = model.model_json_schema()
+    holders = {name for name, each in schema.get("$defs", {}).items() if field in each.get("properties", {})}
+    places = [*schema.get("$defs", {}).values(), schema]
+    found = {
+        name
+        for place in places
+        for name, each in place.get("properties", {}).items()
+        if any(f'"#/$defs/{holder}"' in json.dumps(each) for holder in holders)
+    }
+    return sorted(f"`{name}`" for name in found) or ["the top of the file"]
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:

@@ -49,6 +49,14 @@ TOKENS = {
 }
 """Tokens along a side of the grid, and channels of each; known here so that `mixture plan` can tell."""
 
+DEPTHS = {
+    ("siglip", "full"): 27,
+    ("siglip", "tiny"): 3,
+    ("internvideo2", "full"): 40,
+    ("internvideo2", "tiny"): 3,
+}
+"""Transformer blocks."""
+
 INTERNVIDEO2_FRAMES = 4
 """It always gives the tokens of so many frames."""
 
@@ -124,6 +132,16 @@ class EncoderSpec(Record):
             raise ValueError(
                 f"weights {self.weights!r}: {self.architecture} is read from {what}, whose URL ends in "
                 + " or ".join(ends)
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_layer(self) -> Self:
+        depth = DEPTHS[self.architecture, self.size]
+        if self.layer < -depth:
+            raise ValueError(
+                f"layer {self.layer} of {self.architecture} {self.size}: it has {depth} blocks, "
+                f"so give -{depth} (after the first) to -1 (after the last)"
             )
         return self
 

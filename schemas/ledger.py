@@ -72,7 +72,7 @@ class Count(Record):
     media_ns: int = 0
     """Sum of the spans of the media that samples speak about."""
     bytes: int = 0
-    """Of all tar members, headers left out."""
+    """Of the members of the samples' own tars, headers left out; columns count in `Ledger.member_bytes`."""
 
 
 class ShardEntry(Record):

@@ -128,6 +128,8 @@ class _Pass:
         """Adds what the columns counted."""
         for column in self._columns.values():
             self._recount.member_bytes.update(column.member_bytes)
+            for clips, losses in column.losses:
+                self._recount.add_losses(clips, losses)
 
     def _sample(self, found: TarSample) -> ShardSample | None:
         def report(code: Code, message: str) -> None:

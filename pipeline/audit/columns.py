@@ -11,7 +11,7 @@ from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.recount import TarFound
 from pipeline.audit.sample_checks import COLUMN_CHECKS, open_members
 from pipeline.audit.scan import ShardScan, TarSample
-from schemas.arrays import EncoderProvenance
+from schemas.arrays import EncoderProvenance, StorageLoss
 from schemas.base import digest
 from schemas.ledger import ColumnSample, Ledger, ShardSample
 
@@ -25,11 +25,14 @@ class ColumnAudit:
         self._provenance = next((e for e in ledger.encoders if e.name == encoder), None)
         self.member_bytes: Counter[str] = Counter()
         """By suffix."""
+        self.losses: list[tuple[int, dict[str, StorageLoss]]] = []
+        """Clips and loss of each sample."""
 
     def tar(self, shard: str, keys: Sequence[str], records: dict[str, ShardSample]) -> TarFound | None:
         """Reads the tar beside `shard`, which has samples of `keys`; `records` are the sound ones. None if away."""
         name = f"{shard.removesuffix('.tar')}.{self._name}.tar"
         if not (self._folder / name).is_file():
+            self._log.add(Code.COLUMN_MISALIGNED, f"the column has no tar beside {shard}", name)
             return None
         scan = ShardScan(self._folder, name, self._log)
         try:
@@ -71,6 +74,7 @@ class ColumnAudit:
             yield Code.ENCODERS_DIFFER, f"names {told.encoder}, the ledger {self._provenance}"
         if record is None:
             return
+        self.losses.append((len(record.clips), told.storage_loss))
         clips = digest([clip.model_dump(mode="json") for clip in record.clips])
         if (told.binding_sha256, told.clips_sha256) != (record.binding_sha256, clips):
             yield (

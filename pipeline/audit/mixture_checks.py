@@ -98,6 +98,9 @@ def check_counts(recount: Recount, ledger: Ledger) -> Defects:
     if recount.member_bytes != ledger.member_bytes:
         told, seen = ledger.member_bytes, dict(recount.member_bytes)
         yield Code.COUNTS_DIFFER, f"bytes by member are {seen}, the ledger says {told}", ""
+    if recount.storage_loss() != ledger.storage_loss:
+        told, lost = ledger.storage_loss, recount.storage_loss()
+        yield Code.COUNTS_DIFFER, f"stored features lost {lost}, the ledger says {told}", ""
     if recount.origins() != ledger.origins:
         yield Code.COUNTS_DIFFER, f"origins are {recount.origins()}, the ledger says {ledger.origins}", ""
 

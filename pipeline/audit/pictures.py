@@ -22,7 +22,7 @@ def picture_sizes(payload: bytes) -> list[tuple[int, int]]:
             raise ValueError(f"picture {number} of {len(pictures)} has no end")
         try:
             image = Image.open(io.BytesIO(_BEGIN + picture), formats=("JPEG",))
-        except (UnidentifiedImageError, OSError) as error:
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"picture {number} of {len(pictures)} is no JPEG: {error}") from error
         if image.mode != "RGB":
             raise ValueError(f"picture {number} of {len(pictures)} is {image.mode}, must be in colour")

@@ -1,8 +1,11 @@
 """The audit's own count, made from nothing but what the tars hold."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 
+from schemas.arrays import StorageLoss
 from schemas.base import Sha256, digest
 from schemas.ledger import Count, Origin, ShardSample
 from schemas.sample import Modality, Split
@@ -39,6 +42,8 @@ class Recount:
     shards: list[ShardFound] = field(default_factory=list)
     columns: dict[str, list[TarFound]] = field(default_factory=dict)
     """Tars by encoder."""
+    losses: dict[str, list[tuple[int, StorageLoss]]] = field(default_factory=dict)
+    """By encoder, clips and what storing them lost, a sample each."""
     member_bytes: Counter[str] = field(default_factory=Counter)
     """By suffix, columns included."""
     order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
@@ -65,10 +70,20 @@ class Recount:
                 self.media[split].setdefault(medium.sha256, sample.key)
             else:
                 self.unnamed[sample.key] = medium.path
+        self.add_losses(len(sample.clips), sample.storage_loss)
         names = self._origins.setdefault(sample.source, [set(), set(), set()])
         for known, name in zip(names, (sample.licence, sample.annotator.name, sample.generator.name), strict=True):
             known.add(name)
         return line
+
+    def add_losses(self, clips: int, losses: Mapping[str, StorageLoss]) -> None:
+        """Takes in what storing the features of one sample lost, by encoder."""
+        for encoder, loss in losses.items():
+            self.losses.setdefault(encoder, []).append((clips, loss))
+
+    def storage_loss(self) -> dict[str, StorageLoss]:
+        """By encoder, the mean over clips, to six digits."""
+        return {encoder: _mean(losses) for encoder, losses in self.losses.items()}
 
     def counts(self, table: str) -> dict[str, Count]:
         """One table in the ledger's form."""
@@ -93,6 +108,13 @@ class Recount:
         """Of the shards found, in the order of splits and numbers, then of the columns."""
         columns = [tar.sha256 for tars in self.columns.values() for tar in tars]
         return digest([shard.sha256 for shard in self.shards] + columns)
+
+
+def _mean(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
+    clips = sum(weight for weight, _ in losses)
+    cosine = fsum(weight * loss.cosine for weight, loss in losses) / clips
+    error = fsum(weight * loss.relative_error for weight, loss in losses) / clips
+    return StorageLoss(cosine=round(cosine, 6), relative_error=round(error, 6))
 
 
 def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:

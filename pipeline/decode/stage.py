@@ -25,6 +25,8 @@ class Decode(Stage[Sample, Frames]):
         preprocessing: By encoder name; one array each.
         media_roots: By source name, the folder its media paths are relative to.
         shards: Which samples' frames the shards carry, and in which form.
+        check_digests: Whether media are read whole first, and refused unless they have the digests of their ingest;
+            otherwise their size must do.
     """
 
     name, version = STAGE, 2
@@ -35,11 +37,13 @@ class Decode(Stage[Sample, Frames]):
         preprocessing: Mapping[str, Preprocessing],
         media_roots: Mapping[str, str],
         shards: ShardsSpec = WITHOUT_FRAMES,
+        check_digests: bool = False,
     ) -> None:
         self._spec = spec
         self._preprocessing = dict(preprocessing)
         self._media_roots = dict(media_roots)
         self._shards = shards
+        self._check_digests = check_digests
         self._child = Isolated(
             "pipeline.decode.worker:decode_sample", deadline_s=spec.deadline_s, memory_mb=spec.memory_mb
         )
@@ -63,7 +67,7 @@ class Decode(Stage[Sample, Frames]):
         where = sample.media[0].path if sample.media else ""
         try:
             outcome: Frames | Rejection = self._child.call(
-                sample, root, self._spec, self._preprocessing, self._shards
+                sample, root, self._spec, self._preprocessing, self._shards, self._check_digests
             )
         except DeadlineExceeded as error:
             return rejection(sample, Reason.DECODE_TIMEOUT, f"{error}: raise decode.deadline_s", where)

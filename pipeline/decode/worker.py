@@ -35,14 +35,15 @@ def decode_sample(
     spec: DecodeSpec,
     preprocessing: Mapping[str, Preprocessing],
     shards: ShardsSpec = WITHOUT_FRAMES,
+    check_digests: bool = False,
 ) -> Frames | Rejection:
-    """Every clip of a sample, sized for every encoder; media lie under `root`; `shards` tells of frames to keep."""
+    """Every clip of a sample, sized for every encoder; media lie under `root`; the rest is as in `Decode`."""
     found: list[Clips] = []
     for index, medium in enumerate(sample.media):
         decode = _image_clips if medium.kind == "image" else film_clips
         try:
             with open_plain(root, medium.path) as file:
-                _check_unchanged(file, medium)
+                _check_unchanged(file, medium, check_digests)
                 found.append(decode(file, medium, index, spec, preprocessing))
         except BadMedia as bad:
             return rejection(sample, bad.reason, bad.detail, medium.path)
@@ -84,12 +85,17 @@ def rejection(sample: Sample, reason: Reason, detail: str, where: str) -> Reject
     )
 
 
-def _check_unchanged(file: BufferedReader, medium: MediaRef) -> None:
+def _check_unchanged(file: BufferedReader, medium: MediaRef, check_digests: bool) -> None:
     size_bytes = file.seek(0, 2)
+    file.seek(0)
     if medium.size_bytes and size_bytes != medium.size_bytes:
         raise BadMedia(
             Reason.CHANGED,
             f"the file has {size_bytes} bytes, but had {medium.size_bytes} when it was ingested: build anew",
+        )
+    if check_digests and medium.sha256 and hashlib.file_digest(file, "sha256").hexdigest() != medium.sha256:
+        raise BadMedia(
+            Reason.CHANGED, "the file has other bytes than when it was ingested: put it back, or build anew"
         )
 
 

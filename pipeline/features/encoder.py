@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.features.internvideo2 import build_internvideo2
-from pipeline.features.origins import Stamp
+from pipeline.features.origins import Stamp, weights_path
 from pipeline.features.siglip import build_siglip
 from pipeline.features.tower import Tower
-from pipeline.features.weights import state_sha256
+from pipeline.features.weights import state_sha256, tuned_from
 from schemas.arrays import EncoderProvenance
+from schemas.base import InputError
 from schemas.encoders import EncoderSpec
 from schemas.media import Preprocessing
 
@@ -75,11 +76,15 @@ def build_encoder(
     Raises:
         ValueError: preprocessing, layer or weights do not fit the architecture.
     """
-    tower: Tower = (build_siglip if spec.architecture == "siglip" else build_internvideo2)(spec, stamped)
+    build = build_siglip if spec.architecture == "siglip" else build_internvideo2
+    try:
+        tower: Tower = build(spec, stamped)
+    except InputError as error:
+        raise InputError(f"encoders.{name}: {error}") from error
     provenance = EncoderProvenance(
         name=name,
         architecture=tower.architecture,
-        weights=spec.labelled_weights,
+        weights=_label(spec, stamped),
         weights_sha256=state_sha256(tower.model),
         preprocessing_sha256=spec.preprocessing.sha256(),
         precision=spec.precision,
@@ -91,3 +96,9 @@ def build_encoder(
         width=tower.width,
     )
     return VisionEncoder(tower, spec.preprocessing, provenance).eval()
+
+
+def _label(spec: EncoderSpec, stamped: Stamp | None) -> str:
+    """What provenance calls the weights: tuned ones tell what they were before, so that random ones stay RANDOM."""
+    before = "" if spec.weights == "random" else tuned_from(weights_path(spec.weights, stamped))
+    return f"{before}, tuned: {spec.labelled_weights}" if before else spec.labelled_weights

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.features.origins import Stamp, weights_path
-from pipeline.features.tower import Tower, check_spec
+from pipeline.features.tower import Tower
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint
 from schemas.encoders import EncoderSpec
 
@@ -230,7 +230,6 @@ def build_internvideo2(spec: EncoderSpec, stamped: Stamp | None = None) -> Inter
     do not fit.
     """
     config = CONFIGS[spec.size]
-    check_spec(spec, config.depth, config.img_size)
     with torch.device("meta"):  # neither time nor random numbers are spent on values that are replaced
         model = InternVideo2(config)
     if spec.weights == "random":

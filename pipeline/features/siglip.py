@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.features.origins import Stamp, weights_path
-from pipeline.features.tower import Tower, check_spec
+from pipeline.features.tower import Tower
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint, refuse_misfits
 from schemas.base import InputError
 from schemas.encoders import EncoderSpec
@@ -72,7 +72,6 @@ def build_siglip(spec: EncoderSpec, stamped: Stamp | None = None) -> SiglipTower
     `spec.weights` is `random`, or names a folder with `config.json` and safetensors, or one file of weights, of the
     vision tower alone or of a whole SigLIP; for `stamped` see `weights_path`. Raises ValueError where they misfit.
     """
-    check_spec(spec, GEOMETRY[spec.size]["num_hidden_layers"], GEOMETRY[spec.size]["image_size"])
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
         if spec.weights == "random":
             model = _random(spec)

@@ -48,6 +48,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"weights {str(path)!r} is not a safetensors file: {error}") from error
 
 
+def tuned_from(path: Path) -> str:
+    """What the weights of a file were tuned from here, as provenance calls it; empty where nothing is told."""
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors" or not path.is_file():
+        return ""
+    with safe_open(path, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    return metadata.get("tuned_from", "")
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

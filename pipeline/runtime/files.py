@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from pathlib import Path
 
 ATTEMPT_PREFIX = ".attempt-"
 """Names that begin so are work in progress or the remains of a killed run; readers ignore them."""
+
+
+_NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+"""Answers of the kernel to what these two file systems cannot do together."""
 
 
 def attempt_path(path: Path) -> Path:
@@ -49,17 +54,22 @@ def link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if error.errno not in (*_NOT_HERE, errno.EPERM, errno.EMLINK):
             raise
         copy(source, target)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies inside the kernel; file systems with shared extents (XFS, Btrfs) copy nothing at all."""
+    """Copies inside the kernel where it can; file systems with shared extents (XFS, Btrfs) copy nothing at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
-        while os.copy_file_range(reader.fileno(), writer.fileno(), 2**30):
-            pass
+        try:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), 2**30):
+                pass
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            shutil.copyfileobj(reader, writer, 1 << 20)  # from where the kernel left off
         os.fsync(writer.fileno())
 
 

@@ -16,7 +16,7 @@ from pipeline.runtime.contract import ContractError, Keyed, Stage
 from pipeline.runtime.files import commit
 from pipeline.runtime.local import Job, Runner
 from pipeline.runtime.rows import read_row, read_rows, read_types
-from pipeline.runtime.workspace import Artefact, Work, Workspace
+from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
 from schemas.base import digest
 from schemas.manifest import Part
 from schemas.rejection import Rejection
@@ -117,10 +117,24 @@ class _Reader:
         return read_row(self.path, self.index)
 
 
-def check_budget(stage: str, artefacts: Sequence[Artefact], budget: Fraction) -> None:
-    """Raises BudgetError when the artefacts of a stage together refused more than `budget` allows."""
+def forget_rejected(artefact: Artefact) -> None:
+    """Leaves of a finished pass the parts without rejections, so that the same pass does the others again."""
+    (artefact.folder / MANIFEST).unlink()
+    for part in artefact.manifest.parts:
+        if part.rejected:
+            (artefact.folder / "parts" / part.name).unlink()
+
+
+def check_budget(
+    stage: str, artefacts: Sequence[Artefact], budget: Fraction, redone: Sequence[Artefact] = ()
+) -> None:
+    """Raises BudgetError when the artefacts of a stage together refused more than `budget` allows.
+
+    What a second try in `redone` let through was not refused.
+    """
     parts = [part for artefact in artefacts for part in artefact.manifest.parts]
     inputs, rejected = sum(part.inputs for part in parts), sum(part.rejected for part in parts)
+    rejected -= sum(part.outputs for artefact in redone for part in artefact.manifest.parts)
     if rejected > budget * inputs:
         raise BudgetError(
             f"{stage} rejected {rejected} of {inputs} ({rejected / inputs:.1%}), more than the budget of "

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.runtime.files import link, published, write_text
-from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index
+from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index
 from pipeline.shards.members import Member, check_names, feature_members, frame_members
 from pipeline.shards.packing import write_tars
 from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
 from schemas.base import Name, Record, Sha256, digest
-from schemas.ledger import Column, ColumnSample, ColumnShard, Ledger
+from schemas.ledger import INDEX, Column, ColumnSample, ColumnShard, Ledger
 from schemas.recipe import ShardsSpec
 from schemas.sample import Sample, Split
 
@@ -85,9 +85,12 @@ def join(
 ) -> Ledger:
     """Makes `folder` the mixture of `shards` (what `write_mixture` wrote) with `columns` (encoder -> its folder).
 
-    Files are linked, not copied; only ledger and card are written. `encoders` is the recipe's order.
+    Files are linked, not copied; only ledger and card are written. `encoders` is the recipe's order. Raises
+    ValueError when a column is of other samples than the shards.
     """
     told = Ledger.read(shards)
+    for encoder, path in columns.items():
+        _check_aligned(shards, path, encoder, list(told.total))
     written = {encoder: WrittenColumn.read(path) for encoder, path in columns.items()}
     for source in (shards, *columns.values()):
         for path in sorted(p for p in source.rglob("*") if p.is_file() and p.name not in _REWRITTEN):
@@ -95,6 +98,16 @@ def join(
     ledger = _joined(told, [written[name] for name in encoders if name in written], encoders, recipe_sha256)
     write_ledger(folder, ledger)
     return ledger
+
+
+def _check_aligned(shards: Path, column: Path, encoder: str, splits: Sequence[str]) -> None:
+    for split in splits:
+        own, theirs = (
+            read_index(folder, split, ["key"], name)["key"]
+            for folder, name in ((shards, INDEX), (column, column_index(encoder)))
+        )
+        if not own.equals(theirs):
+            raise ValueError(f"the column {encoder} is of other {split} samples than the shards")
 
 
 _REWRITTEN = {"ledger.json", "README.md", "manifest.json", COLUMN}

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.arrays import EncoderProvenance, Features
-from schemas.base import digest
+from schemas.base import InputError, digest
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
-from schemas.recipe import ShardsSpec
+from schemas.recipe import Recipe, ShardsSpec
 from schemas.sample import QuestionAnswer, Sample
 
 MAX_NAME_BYTES = 100
@@ -115,6 +115,19 @@ def frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool
     if carried and len(frames) != clips:
         raise ValueError(f"{features.key} has {clips} clips but {name} frames of {len(frames)}")
     return [Member(f"{name}.frames.npy", _npy(frames if carried else frames[:0]))]
+
+
+def check_room_for_names(key: str, recipe: Recipe) -> None:
+    """Raises InputError if a member of sample `key` would have a name that other readers cut."""
+    frames = ("frames.npy" if recipe.shards.frames_codec == "rawvideo" else "frames.mjpeg",) * bool(
+        recipe.shards.frames_for
+    )
+    suffixes = [f"{name}.{end}" for name in recipe.encoders for end in ("scale.npy", *frames)]
+    longest = max(suffixes, key=len)
+    try:
+        _check_name(f"{key}.{longest}")
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def check_names(key: str, members: Sequence[Member]) -> None:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 
+MAX_SIDE = 1024
+"""Pixels: `Preprocessing.size` allows no more, so a header that claims more is not obeyed."""
+
 
 class MjpegError(ValueError):
     """Not the pictures that were promised. The message shows what was found."""
@@ -27,8 +30,11 @@ def from_mjpeg(data: bytes | bytearray, frames: Sequence[int]) -> NDArray[np.uin
     if not data:
         return np.zeros((0, 0, 0, 0, 3), np.uint8)
     try:
-        pictures = [np.asarray(Image.open(io.BytesIO(each))) for each in split_pictures(data)]
-    except (UnidentifiedImageError, OSError) as error:
+        opened = [Image.open(io.BytesIO(each)) for each in split_pictures(data)]
+        if too_large := [image.size for image in opened if max(image.size) > MAX_SIDE]:
+            raise MjpegError(f"a picture of {too_large[0]} pixels, none has a side of over {MAX_SIDE}")
+        pictures = [np.asarray(image) for image in opened]
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise MjpegError(f"a picture cannot be decoded: {error}") from error
     shapes = {picture.shape for picture in pictures}
     if len(pictures) != sum(frames) or len(set(frames)) != 1 or len(shapes) != 1 or len(min(shapes)) != 3:

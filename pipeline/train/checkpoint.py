@@ -23,6 +23,8 @@ from schemas.base import Record, Sha256
 from schemas.recipe import TrainSpec
 
 STAGE = "stage.json"
+TUNED_FROM = "tuned_from"
+"""In the metadata of a tuned encoder's file, what its weights were before: who names it in a recipe must know."""
 
 
 class StageMetrics(Record):
@@ -84,7 +86,8 @@ def save_stage(
     attempt.mkdir()
     save_model(model, str(attempt / "model.safetensors"))
     for name in record.metrics.tuned_encoders:
-        save_model(encoders[name], str(attempt / f"vision-{name}.safetensors"))
+        before = next(encoder.weights for encoder in record.encoders if encoder.name == name)
+        save_model(encoders[name], str(attempt / f"vision-{name}.safetensors"), {TUNED_FROM: before})
     model.llm.config.save_pretrained(attempt)
     chat.tokenizer.save(str(attempt / "tokenizer.json"))
     write_text(attempt / STAGE, record.canonical())

@@ -5,9 +5,9 @@ import torch
 from encoder_specs import ARCHITECTURES, NORMALISATION, SIZES, pixels, spec
 
 from pipeline.features.encoder import VisionEncoder, build_encoder
-from pipeline.features.internvideo2 import InternVideo2Config, frame_indices
+from pipeline.features.internvideo2 import CONFIGS, frame_indices
 from pipeline.features.siglip import GEOMETRY
-from schemas.encoders import TOKENS
+from schemas.encoders import DEPTHS, IMAGE_SIZES, TOKENS
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -29,10 +29,14 @@ def test_the_grid_has_a_time_step_a_frame_or_four_a_clip(architecture, frames):
     assert tuple(tokens.shape[1:]) == spec(architecture).feature_shape(frames)
 
 
-def test_the_recipe_knows_the_full_sizes_grid(architecture):
-    full = {"siglip": GEOMETRY["full"], "internvideo2": vars(InternVideo2Config())}[architecture]
-    side = full.get("image_size", full.get("img_size")) // full["patch_size"]
-    assert TOKENS[architecture, "full"] == (side, full.get("hidden_size", full.get("embed_dim")))
+@pytest.mark.parametrize("size", ["full", "tiny"])
+def test_the_recipe_knows_each_encoders_shape(architecture, size):
+    shape = {"siglip": GEOMETRY[size], "internvideo2": vars(CONFIGS[size])}[architecture]
+    image = shape.get("image_size", shape.get("img_size"))
+    width = shape.get("hidden_size", shape.get("embed_dim"))
+    assert IMAGE_SIZES[architecture, size] == image
+    assert TOKENS[architecture, size] == (image // shape["patch_size"], width)
+    assert DEPTHS[architecture, size] == shape.get("num_hidden_layers", shape.get("depth"))
 
 
 def test_provenance_states_the_grid_of_a_films_clip(architecture):

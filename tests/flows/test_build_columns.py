@@ -156,7 +156,7 @@ def test_an_encoder_that_fails_on_a_sample_gets_no_column_and_the_old_mixture_st
         done = mixture("build", path, "--workspace", start / "ws", "--output", start / "out", env=environment())
         assert done.returncode == 1, done.stderr
         # all of the train split but its four texts, which have no clip
-        assert f"encoder '{COLUMN}' can have no column: 36 of 40 samples fail" in done.stderr
+        assert f"encoder {COLUMN} can have no column: 36 of 40 samples fail" in done.stderr
         assert "values that float16 cannot hold" in done.stderr
     assert contents(folder / "out") == before
     assert not (home / "failing-fresh" / "out").exists()
@@ -214,7 +214,8 @@ def test_tuned_encoders_give_new_columns_and_nothing_else(home):
     }
     assert not [name for name in changed - TOLD if ".siglip." not in name and f".{COLUMN}." not in name]
     for encoder, untuned in zip(tuned.encoders, ledger.encoders, strict=True):
-        assert encoder.weights == f"vision-{encoder.name}.safetensors"
+        assert encoder.weights == f"RANDOM seed=0, tuned: vision-{encoder.name}.safetensors"
+        assert encoder.is_random
         assert encoder.weights_sha256 != untuned.weights_sha256
     assert audit(folder / "out").ok
 

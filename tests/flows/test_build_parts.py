@@ -3,11 +3,13 @@
 import io
 
 import pytest
+import shard_factory as made
 from mini import mini_recipe
 from rich.console import Console
 
 from flows.build import Build
 from flows.display import Display
+from flows.publish import OutputError, check_output, check_writable
 from pipeline.features.origins import check_unchanged, weights_stamp
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner
@@ -73,3 +75,29 @@ def test_the_order_of_encoders_is_part_of_the_recipes_digest(build):
 def test_where_a_mixture_is_put_is_no_part_of_its_digest(build, field):
     recipe = build.recipe
     assert recipe.model_copy(update={field: "elsewhere"}).mixture_sha256() == recipe.mixture_sha256()
+
+
+def test_a_name_that_readers_would_cut_is_told_before_anything_is_encoded(build):
+    build.ingest()
+    build.plan()
+    build._remember([picture("k" * 80, "own")])
+    with pytest.raises(InputError, match="shorten the key or the encoder's name"):
+        build.plan()
+
+
+def test_a_mixture_of_another_name_is_not_replaced(tmp_path, build):
+    output = tmp_path / "out"
+    made.build(output)
+    with pytest.raises(OutputError, match="holds the mixture 'small', this is 'mini': choose another"):
+        build.ingest()
+    check_output(output, "small")
+    (output / "ledger.json").write_text("{}")
+    check_output(output, "mini")  # a ledger that cannot be read is one to be made anew
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "deeper", tmp_path / "file" / "far" / "deeper"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            check_writable(place)
+    check_writable(tmp_path / "yet" / "to" / "be")

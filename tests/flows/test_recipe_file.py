@@ -135,3 +135,20 @@ def test_a_file_that_is_no_text_is_told_in_a_sentence(tmp_path):
 def test_values_that_cannot_be_are_told_before_anything_runs(text, old, new, words):
     assert old in text
     assert any(words in message for _, _, message in mistakes(text.replace(old, new, 1)))
+
+
+def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text):
+    wrong = text.replace("encoders:\n  siglip:\n", "encoders:\n  siglip:\n    pool: 2\n") + "fps: 4\n"
+    told = {path: message for _, path, message in mistakes(wrong)}
+    assert told["encoders.siglip.pool"] == "no such field here; it belongs under `store`"
+    assert told["fps"] == "no such field here; it belongs under `decode`"
+
+
+def test_a_wrong_item_is_one_mistake_and_not_two(text):
+    stage = "train:\n  stages:\n  - {name: align, modalities: [vid]}\n"
+    assert [path for _, path, _ in mistakes(text + stage)] == ["train.stages[0].modalities[0]"]
+
+
+def test_a_layer_that_the_encoder_has_not_is_told_with_the_recipe(text):
+    ((_, _, message),) = mistakes(text.replace("    size: tiny\n", "    size: tiny\n    layer: -9\n", 1))
+    assert "siglip tiny: it has 3 blocks" in message

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, link, published, stamp
+from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, copy, link, published, stamp
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -82,3 +82,23 @@ def test_a_link_is_a_copy_where_the_file_system_has_no_links(tmp_path, monkeypat
     link(source, tmp_path / "three")
     assert (tmp_path / "three").read_bytes() == source.read_bytes()
     assert not (tmp_path / "three").samefile(source)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS])
+def test_a_copy_is_whole_where_the_kernel_cannot_make_it_and_wherever_it_left_off(tmp_path, monkeypatch, number):
+    source = tmp_path / "one"
+    source.write_bytes(bytes(range(256)) * 1000)
+    kernel, calls = os.copy_file_range, []
+
+    def refuse(reader, writer, count):
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(number, "not between these two")
+        return kernel(reader, writer, 1000)
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    copy(source, tmp_path / "two")
+    assert (tmp_path / "two").read_bytes() == source.read_bytes()
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        copy(source, tmp_path / "three")

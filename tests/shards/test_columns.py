@@ -146,3 +146,12 @@ def test_features_of_a_column_are_those_of_its_key(tmp_path):
     swapped = Encoded(one.sample, one.features), Encoded(two.sample, one.features)
     with pytest.raises(ValueError, match="the column's"):
         write_column(tmp_path, COLUMN, {Split.TRAIN: swapped}, made.WITH_FRAMES)
+
+
+def test_shards_and_a_column_of_other_samples_are_never_joined(parts, tmp_path):
+    rows = [Encoded(each.sample, each.features) for each in made.samples(made.TRAIN, Split.TRAIN)]
+    held = [Encoded(each.sample, each.features) for each in made.samples(made.HELDOUT, Split.HELDOUT)]
+    write_column(tmp_path / "c", COLUMN, {Split.TRAIN: rows[::-1], Split.HELDOUT: held}, made.WITH_FRAMES)
+    columns = {COLUMN: tmp_path / "c"}
+    with pytest.raises(ValueError, match="of other train samples than the shards"):
+        join(tmp_path / "mixture", parts / "shards", columns, made.NAMES, sha256_text("recipe"))
