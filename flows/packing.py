@@ -96,7 +96,7 @@ class Packing:
             "weights": {name: self.stamps[name] for name in recipe.encoders},
         }
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
-        return Work("shards", 2, config, self.sources)
+        return Work("shards", 3, config, self.sources)
 
     def _column_work(self, name: str) -> Work:
         config = {

@@ -1,8 +1,8 @@
-"""`Quota` and the plan's rows: how many of each stratum, and who, in which order."""
+"""`Stratum` and `Quota`: what is counted as one, and how many are wanted of it."""
 
 from pydantic import Field
 
-from schemas.base import Key, Name, Record
+from schemas.base import Name, Record
 from schemas.sample import Modality, Split
 
 
@@ -25,11 +25,3 @@ class Quota(Record):
     stratum: Stratum
     samples: int = Field(ge=0)
     candidates: int = Field(ge=0)
-
-
-class Placed(Record):
-    """A chosen sample and its place in the order of its split."""
-
-    position: int = Field(ge=0)
-    key: Key
-    stratum: Stratum
