@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
+from pipeline.plan.choose import Candidates, Rows
 from pipeline.runtime.workspace import Artefact
 from schemas.ledger import Account, Asked, Flow
 from schemas.manifest import Part
@@ -14,8 +17,8 @@ from schemas.rejection import Rejection
 def make_account(
     recipe: Recipe,
     quotas: Sequence[Quota],
-    candidates: Mapping[Stratum, list[str]],
-    chosen: Mapping[Stratum, list[str]],
+    candidates: Candidates,
+    chosen: Mapping[Stratum, Rows],
     flows: Sequence[Flow],
     rejections: Iterable[Rejection],
     barred: Sequence[Barred] = (),
@@ -27,7 +30,7 @@ def make_account(
         fps=recipe.decode.fps,
         sampling=recipe.decode.sampling,
         shares=recipe.mixture.shares,
-        asked=tuple(_asked(quota, candidates.get(quota.stratum, []), chosen[quota.stratum]) for quota in quotas),
+        asked=tuple(_asked(quota, candidates.of(quota.stratum), chosen[quota.stratum]) for quota in quotas),
         flows=tuple(flows),
         rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
         gates=recipe.mixture.gates,
@@ -78,11 +81,10 @@ def _through(artefacts: Sequence[Artefact]) -> Part:
     )
 
 
-def _asked(quota: Quota, candidates: Sequence[str], chosen: Sequence[str]) -> Asked:
-    first_choices = set(candidates[: quota.samples])
+def _asked(quota: Quota, candidates: Rows, chosen: Rows) -> Asked:
     return Asked(
         stratum=quota.stratum.label,
         asked=quota.samples,
         candidates=quota.candidates,
-        replaced=sum(key not in first_choices for key in chosen),
+        replaced=len(np.setdiff1d(chosen, candidates[: quota.samples])),
     )

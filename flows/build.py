@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from pipeline.features.stage import Encode
 from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
-from pipeline.plan.choose import choose, rank_hash, ranked
+from pipeline.plan.choose import NOBODY, Rows, choose, rank_hash, ranked
 from pipeline.plan.gates import sift
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
@@ -90,8 +89,8 @@ class Build:
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples: dict[str, Sample] = {}
-        self._candidates: dict[Stratum, list[str]] = {}
-        self._chosen: dict[Stratum, list[str]] = {}
+        self._candidates = NOBODY
+        self._chosen: dict[Stratum, Rows] = {}
         self._waves: list[Wave] = []
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
@@ -152,15 +151,17 @@ class Build:
         """
         entered, self.barred = sift(self._samples.values(), self.recipe.mixture.gates)
         self._candidates = ranked(entered, self.recipe.seed)
-        found = {stratum: len(keys) for stratum, keys in self._candidates.items()}
-        self.quotas = quotas(self.recipe.mixture, found, self.barred)
+        self.quotas = quotas(self.recipe.mixture, self._candidates.counts(), self.barred)
         longest = max((sample.key for sample in entered), key=len, default="")
         check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
 
     def first_choice(self) -> list[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
-        keys = chain.from_iterable(choose(self.quotas, self._candidates, set()).values())
+        keys = self._keys(choose(self.quotas, self._candidates, set()))
         return [self._samples[key] for key in sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key))]
+
+    def _keys(self, chosen: Mapping[Stratum, Rows]) -> list[str]:
+        return [key for rows in chosen.values() for key in self._candidates.keys_at(rows)]
 
     @property
     def roots(self) -> Mapping[str, str]:
@@ -179,7 +180,7 @@ class Build:
         while True:
             failed = done & self.rejections.keys()
             self._chosen = choose(self.quotas, self._candidates, failed)
-            todo = [key for keys in self._chosen.values() for key in keys if key not in done]
+            todo = [key for key in self._keys(self._chosen) if key not in done]
             if not todo:
                 break
             label = f" (reserves, round {len(self._waves)})" if self._waves else ""
@@ -277,10 +278,11 @@ class Build:
 
     def _order(self) -> dict[Split, list[Sample]]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
-        chosen = {split: {s: keys for s, keys in self._chosen.items() if s.split is split} for split in wanted}
+        chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
+        keys = self._candidates.keys
+        placed = {split: place(own, keys, self.recipe.seed) for split, own in chosen.items()}
         return {
-            split: [self._samples[placed.key] for placed in place(own, self.recipe.seed)]
-            for split, own in chosen.items()
+            split: [self._samples[key] for key in self._candidates.keys_at(rows)] for split, rows in placed.items()
         }
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:

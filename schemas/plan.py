@@ -1,10 +1,10 @@
-"""`Quota` and the plan's rows: how many of each stratum, and who, in which order."""
+"""`Stratum` and `Quota`: what is counted as one, and how many are wanted of it."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Key, Name, Record
+from schemas.base import Name, Record
 from schemas.sample import Modality, Split
 
 
@@ -46,11 +46,3 @@ class Barred(Record):
     value: str
     """The licence or the annotator, as the samples have it."""
     samples: int = Field(ge=1)
-
-
-class Placed(Record):
-    """A chosen sample and its place in the order of its split."""
-
-    position: int = Field(ge=0)
-    key: Key
-    stratum: Stratum

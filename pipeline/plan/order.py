@@ -1,18 +1,18 @@
-"""The order of a split: every prefix holds every modality within one sample of its exact share.
+"""The order of a split: a row of a column at each position, to be read anywhere, without a state.
 
-This is fair scheduling of unit jobs. The j-th sample (from 0) of a group with `quota` of `total`
-may come no earlier than place floor(j * total / quota) and no later than place
-ceil((j + 1) * total / quota) - 1. As the shares sum to one, the earliest deadline among those
-released always fits (Baruah et al., "Proportionate progress", Algorithmica 1996), and a count that
-keeps these windows lies strictly within one of `places * quota / total` after any number of places.
+Every prefix holds every modality strictly within one sample of its exact share, and every stratum
+too (`pipeline.plan.fair`). A shard or a batch is the difference of two prefixes: strictly within two.
 """
 
-import heapq
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from pipeline.plan.choose import rank_hash
-from schemas.plan import Placed, Stratum
+import numpy as np
+import pyarrow as pa
+
+from pipeline.plan.choose import Rows, best_first
+from pipeline.plan.fair import StuckError, Turns, fair_turns
+from schemas.plan import Stratum
 from schemas.sample import Modality
 
 Group = TypeVar("Group")
@@ -20,40 +20,42 @@ Group = TypeVar("Group")
 
 def interleave(quotas: Mapping[Group, int]) -> Iterator[Group]:
     """Yields each group `quotas[group]` times, spread so that every prefix is within one of its share."""
-    total = sum(quotas.values())
     groups = [group for group, quota in quotas.items() if quota > 0]
-    released: list[tuple[int, int, int]] = []  # (deadline, group index, j)
-    waiting = [(0, index, 0) for index in range(len(groups))]  # (release, group index, j)
-    heapq.heapify(waiting)
-    for place in range(total):
-        while waiting and waiting[0][0] <= place:
-            _, index, j = heapq.heappop(waiting)
-            deadline = -(-(j + 1) * total // quotas[groups[index]]) - 1
-            heapq.heappush(released, (deadline, index, j))
-        _, index, j = heapq.heappop(released)
-        yield groups[index]
-        quota = quotas[groups[index]]
-        if j + 1 < quota:
-            heapq.heappush(waiting, ((j + 1) * total // quota, index, j + 1))
+    return (groups[turn] for turn in fair_turns([[quotas[group]] for group in groups]).tolist())
 
 
-def place(chosen: Mapping[Stratum, list[str]], seed: int) -> list[Placed]:
-    """The chosen samples of one split in their order.
+def place(chosen: Mapping[Stratum, Rows], keys: Any, seed: int) -> Rows:
+    """The chosen rows of one split in their order: [samples], by position.
 
-    Modalities are interleaved first, then the sources within each modality's places, so that a
-    modality's share is as exact however many sources feed it: every prefix holds a modality within
-    one sample of its share, and a source, after two roundings, within two. Within a stratum the
-    order is a hash.
+    Args:
+        chosen: Rows of each stratum.
+        keys: Arrow, [candidates] large_string: the column that the rows number.
+        seed: Within a stratum the order is a hash of this and the key.
     """
-    by_modality: dict[Modality, dict[Stratum, int]] = {}
-    queues: dict[Stratum, Iterator[str]] = {}
-    for stratum, keys in chosen.items():
-        by_modality.setdefault(stratum.modality, {})[stratum] = len(keys)
-        queues[stratum] = iter(sorted(keys, key=lambda key: rank_hash(seed, key, "order")))
-    turns = {modality: interleave(strata) for modality, strata in by_modality.items()}
-    modalities = interleave({modality: sum(strata.values()) for modality, strata in by_modality.items()})
-    placed: list[Placed] = []
-    for position, modality in enumerate(modalities):
-        stratum = next(turns[modality])
-        placed.append(Placed(position=position, key=next(queues[stratum]), stratum=stratum))
+    groups: dict[Modality, list[Stratum]] = {}
+    for stratum, rows in chosen.items():
+        if len(rows):
+            groups.setdefault(stratum.modality, []).append(stratum)
+    strata = [stratum for group in groups.values() for stratum in group]
+    turns = _turns([[len(chosen[stratum]) for stratum in group] for group in groups.values()])
+    placed = np.empty(len(turns), np.int32)
+    for code, stratum in enumerate(strata):
+        rows = chosen[stratum]
+        placed[turns == code] = rows[best_first(keys.take(pa.array(rows)), seed, "order")]
     return placed
+
+
+def _turns(groups: Sequence[Sequence[int]]) -> Turns:
+    """Fair to groups and strata; should none such be found, groups first and then the strata of each.
+
+    Two roundings, one a level: then every prefix holds a stratum strictly within two.
+    """
+    try:
+        return fair_turns(groups)
+    except StuckError:
+        turns = fair_turns([[sum(group)] for group in groups])
+    nested, first = np.empty_like(turns), 0
+    for code, group in enumerate(groups):
+        nested[turns == code] = first + fair_turns([[quota] for quota in group])
+        first += len(group)
+    return nested
