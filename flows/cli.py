@@ -178,13 +178,24 @@ def build(
 
 
 @app.command()
-def audit(folder: FolderArgument, as_json: JsonOption = False) -> None:
+def audit(
+    folder: FolderArgument,
+    as_json: JsonOption = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores where not given.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Headers and JSON alone: no digests, no arrays, no proof.")
+    ] = False,
+) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding."""
     from flows.tables import print_audit
     from pipeline.audit.audit import audit as recount
+    from pipeline.audit.workers import WorkerDeathError, cores
 
     _need_mixture(folder)
-    report = recount(folder)
+    try:
+        report = recount(folder, workers or cores(), quick)
+    except WorkerDeathError as error:
+        _fail(str(error), BAD_INPUT)
     print_audit(report, as_json)
     if not report.ok:
         raise typer.Exit(FINDING)

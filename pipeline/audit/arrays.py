@@ -12,17 +12,19 @@ _HEADER = re.compile(
 )
 
 
-def parse_npy(payload: bytes) -> NDArray[Any]:
+def parse_npy(payload: bytes | memoryview) -> NDArray[Any]:
     """The array, read-only, over `payload`'s own memory.
 
     Raises ValueError for anything but a C-ordered array of plain numbers whose shape accounts for every byte.
     """
-    if not payload.startswith(_PREAMBLE):
-        raise ValueError(f"begins with {payload[:8]!r}, an npy file of version 1.0 with {_PREAMBLE!r}")
-    start = 10 + int.from_bytes(payload[8:10], "little")
-    match = _HEADER.fullmatch(payload[10:start])
+    begin = bytes(payload[:10])
+    if not begin.startswith(_PREAMBLE):
+        raise ValueError(f"begins with {begin[:8]!r}, an npy file of version 1.0 with {_PREAMBLE!r}")
+    start = 10 + int.from_bytes(begin[8:], "little")
+    header = bytes(payload[10:start])
+    match = _HEADER.fullmatch(header)
     if match is None:
-        raise ValueError(f"header {payload[10:start][:200]!r} is not one of a plain array in C order")
+        raise ValueError(f"header {header[:200]!r} is not one of a plain array in C order")
     dtype = np.dtype(match[1].decode())
     shape = tuple(int(length) for length in match[2].split(b", "))
     # `frombuffer` and `reshape` refuse a shape that does not account for every byte.

@@ -44,14 +44,14 @@ class Recount:
     order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     """One byte a sample, in the order of the tars: the place of its modality in `Modality`."""
     keys: dict[str, str] = field(default_factory=dict)
-    """Shard by key."""
+    """First shard by key, as member names have it."""
     media: dict[Split, dict[Sha256, str]] = field(default_factory=lambda: defaultdict(dict))
     """Key of a sample by the digest of its medium."""
     unnamed: dict[str, str] = field(default_factory=dict)
     """A medium's path by the key of the sample that names no digest of it."""
     _origins: dict[str, list[set[str]]] = field(default_factory=dict)
 
-    def add(self, shard: str, sample: ShardSample, size_bytes: int) -> Counter[str]:
+    def add(self, sample: ShardSample, size_bytes: int) -> Counter[str]:
         """Takes one sample in; returns its line of the account."""
         line = _line(sample, size_bytes)
         split = sample.split
@@ -59,7 +59,6 @@ class Recount:
             self.tables[table].setdefault(label, Counter()).update(line)
         self.strata[f"{split}/{sample.modality}/{sample.source}"] += 1
         self.order[split].append(_INDEX[sample.modality])
-        self.keys.setdefault(sample.key, shard)
         for medium in sample.media:
             if medium.sha256:
                 self.media[split].setdefault(medium.sha256, sample.key)
@@ -69,6 +68,27 @@ class Recount:
         for known, name in zip(names, (sample.licence, sample.annotator.name, sample.generator.name), strict=True):
             known.add(name)
         return line
+
+    def merge(self, later: "Recount") -> None:
+        """Takes in the count of tars that come behind this one's, as if they had been counted here."""
+        for table, lines in later.tables.items():
+            for label, line in lines.items():
+                self.tables[table].setdefault(label, Counter()).update(line)
+        self.strata.update(later.strata)
+        self.shards.extend(later.shards)
+        for encoder, tars in later.columns.items():
+            self.columns.setdefault(encoder, []).extend(tars)
+        self.member_bytes.update(later.member_bytes)
+        for split, order in later.order.items():
+            self.order[split].extend(order)
+        _fill(self.keys, later.keys)
+        for split, media in later.media.items():
+            _fill(self.media[split], media)
+        self.unnamed.update(later.unnamed)
+        for source, names in later._origins.items():
+            known = self._origins.setdefault(source, [set(), set(), set()])
+            for mine, theirs in zip(known, names, strict=True):
+                mine |= theirs
 
     def counts(self, table: str) -> dict[str, Count]:
         """One table in the ledger's form."""
@@ -93,6 +113,11 @@ class Recount:
         """Of the shards found, in the order of splits and numbers, then of the columns."""
         columns = [tar.sha256 for tars in self.columns.values() for tar in tars]
         return digest([shard.sha256 for shard in self.shards] + columns)
+
+
+def _fill(first: dict[str, str], later: dict[str, str]) -> None:
+    for key, value in later.items():
+        first.setdefault(key, value)
 
 
 def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:

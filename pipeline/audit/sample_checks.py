@@ -46,12 +46,14 @@ Check = Callable[[Opened, Ledger | None], Defects]
 def open_members(found: TarSample, record: ShardSample) -> tuple[Opened, list[tuple[Code, str]]]:
     """The sample with its arrays and pictures, and what is wrong with those that are left out."""
     opened, defects = Opened(found.shard, found.key, record, {}, {}), []
-    for suffix, payload in found.members:
+    for suffix, _, payload in found.members:
+        if payload is None:
+            continue
         try:
             if suffix.endswith(".npy"):
                 opened.arrays[suffix] = parse_npy(payload)
             elif suffix.endswith(".mjpeg"):
-                opened.pictures[suffix] = picture_sizes(payload)
+                opened.pictures[suffix] = picture_sizes(bytes(payload))
         except ValueError as error:
             defects.append((Code.ARRAY_INVALID, f"{suffix}: {error}"))
     return opened, defects

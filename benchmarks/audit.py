@@ -1,0 +1,166 @@
+"""Headline: rate at which the audit scans tars (headers and JSON) over Python's `tarfile`, and what two workers give.
+
+`tarfile_ratio`: seconds of `tarfile` over seconds of our scan for the same work on the same shards, one core, in
+pairs by turns, the order within a pair alternating, the median of the pairs' ratios: each member's header is read
+and checked, each JSON member is read and parsed by `json.loads`; arrays are passed over. The floor beside them is
+`json.loads` alone, of JSON that lies in memory: no scan that parses it can be faster.
+`two_worker_ratio`: seconds of the full audit with one worker over those with two, processes' start included.
+Files lie in the page cache: what is measured is processor time, and a disk may be slower.
+
+The shards are generated: JSON and arrays of the sizes that SigLIP at 729 tokens and InternVideo2, pooled by 3,
+have for two clips; their samples are renamed copies of a few, so that thousands are made in seconds.
+
+    python benchmarks/audit.py --quick         2,000 samples, 1.7 GB, under 5 minutes
+    python benchmarks/audit.py                 6,000 samples, 5 GB
+    python benchmarks/audit.py --out FILE.md   also writes machine, versions, command and table
+"""
+
+import argparse
+import json
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from audit_shards import make_mixture
+from decode import machine
+
+from pipeline.audit.audit import audit
+from pipeline.audit.findings import FindingLog
+from pipeline.audit.scan import ShardScan
+
+Work = Callable[[Path, Sequence[str]], object]
+
+
+def by_tarfile(folder: Path, names: Sequence[str]) -> int:
+    """Samples, as the standard library reads them."""
+    samples = 0
+    for name in names:
+        with tarfile.open(folder / name, "r:") as tar:
+            for member in tar:
+                if member.name.endswith(".json"):
+                    file = tar.extractfile(member)
+                    samples += bool(file and json.loads(file.read()))
+    return samples
+
+
+def by_ours(folder: Path, names: Sequence[str]) -> int:
+    """Samples, as the quick audit reads them before it looks at what they say."""
+    samples = 0
+    for name in names:
+        log = FindingLog()
+        for sample in ShardScan(folder, name, log, quick=True):
+            samples += bool(json.loads(sample.json("json")))
+        if log.counts:
+            raise RuntimeError(f"a sound tar has findings: {log.kept}")
+    return samples
+
+
+def json_alone(folder: Path, names: Sequence[str]) -> Work:
+    """The floor: the same JSON parsed, all of it in memory before the clock runs."""
+    scans = (ShardScan(folder, name, FindingLog(), quick=True) for name in names)
+    texts = [sample.json("json") for scan in scans for sample in scan]
+    return lambda *_: sum(bool(json.loads(text)) for text in texts)
+
+
+def audited(workers: int, quick: bool = False) -> Work:
+    """The audit of it all; raises where it finds anything."""
+
+    def work(folder: Path, _: Sequence[str]) -> int:
+        report = audit(folder, workers, quick)
+        if not report.ok:
+            raise RuntimeError(report.verdict)
+        return sum(count.samples for count in report.tables["total"].values())
+
+    return work
+
+
+def timed(work: Work, folder: Path, names: Sequence[str], samples: int) -> float:
+    """Seconds. Raises RuntimeError where not all samples were seen."""
+    begin = time.perf_counter()
+    seen = work(folder, names)
+    seconds = time.perf_counter() - begin
+    if seen != samples:
+        raise RuntimeError(f"saw {seen} of {samples} samples")
+    return seconds
+
+
+def pairs(one: Callable[[], float], other: Callable[[], float], repeats: int) -> list[tuple[float, float]]:
+    """Seconds of both, side by side; who is first alternates."""
+    found = []
+    for number in range(repeats):
+        if number % 2:
+            second = other()
+            found.append((one(), second))
+        else:
+            first = one()
+            found.append((first, other()))
+    return found
+
+
+def main() -> None:
+    """Runs, reports; the last line printed is JSON."""
+    parser = argparse.ArgumentParser(description="Rate of the audit's scan beside tarfile's, and of two workers.")
+    parser.add_argument("--quick", action="store_true", help="fewer samples and repeats")
+    parser.add_argument("--out", type=Path, help="file for the report, Markdown")
+    options = parser.parse_args()
+    samples, repeats = (2_000, 7) if options.quick else (6_000, 11)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards, size = make_mixture(folder, samples)
+
+        def run(work: Work) -> Callable[[], float]:
+            return lambda: timed(work, folder, shards, samples)
+
+        for work in (by_tarfile, by_ours, audited(1)):
+            run(work)()  # all files are in the page cache, and everything is imported
+        found = {
+            "tarfile, our scan": pairs(run(by_tarfile), run(by_ours), 3 * repeats),
+            "json.loads alone, our scan": pairs(run(json_alone(folder, shards)), run(by_ours), repeats),
+            "tarfile, quick audit": pairs(run(by_tarfile), run(audited(1, quick=True)), repeats),
+            "full audit with 1 worker, with 2": pairs(run(audited(1)), run(audited(2)), repeats),
+            "quick audit with 1 worker, with 2": pairs(run(audited(1, True)), run(audited(2, True)), repeats),
+        }
+    result = {
+        "tarfile_ratio": round(ratio(found["tarfile, our scan"]), 2),
+        "two_worker_ratio": round(ratio(found["full audit with 1 worker, with 2"]), 2),
+    }
+    text = report(found, f"{samples} samples, {size / 1e9:.2f} GB in {len(shards)} shards", samples, size)
+    print(f"\n{text}\n\n{json.dumps(result)}")
+    if options.out:
+        options.out.write_text(f"{text}\n\n    {json.dumps(result)}\n")
+
+
+def ratio(found: Sequence[tuple[float, float]]) -> float:
+    """The median of the pairs' ratios."""
+    return statistics.median(one / other for one, other in found)
+
+
+def report(found: Mapping[str, Sequence[tuple[float, float]]], held: str, samples: int, size: int) -> str:
+    """Markdown."""
+    rows = []
+    for name, timings in found.items():
+        one, other = (statistics.median(each) for each in zip(*timings, strict=True))
+        ratios = sorted(one / other for one, other in timings)
+        rows.append(
+            f"| {name} | {len(timings)} | {one:.3f} | {other:.3f} | {samples / other:,.0f} | "
+            f"{size / other / 1e9:.2f} | {ratio(timings):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} |"
+        )
+    return "\n".join(
+        (
+            "# The audit beside tarfile, and with two workers",
+            "",
+            machine(),
+            f"- Generated: {held}, in the page cache",
+            "",
+            "| first, second | pairs | first, s | second, s | second, samples/s | second, GB/s | ratio | its range |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|",
+            *rows,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
