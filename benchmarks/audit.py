@@ -1,4 +1,4 @@
-"""Headline: rate at which the audit scans tars (headers and JSON) over Python's `tarfile`, and what two workers give.
+"""Headline: how fast the audit scans tars (headers and JSON) beside Python's `tarfile`, and what two workers give.
 
 `tarfile_ratio`: seconds of `tarfile` over seconds of our scan for the same work on the same shards, one core, in
 pairs by turns, the order within a pair alternating, the median of the pairs' ratios: each member's header is read
@@ -7,11 +7,11 @@ and checked, each JSON member is read and parsed by `json.loads`; arrays are pas
 `two_worker_ratio`: seconds of the full audit with one worker over those with two, processes' start included.
 Files lie in the page cache: what is measured is processor time, and a disk may be slower.
 
-The shards are generated: JSON and arrays of the sizes that SigLIP at 729 tokens and InternVideo2, pooled by 3,
-have for two clips; their samples are renamed copies of a few, so that thousands are made in seconds.
+The shards are generated and written as a build writes them: talk of six turns (a JSON is about 3.5 kB), and random
+features on the grids of SigLIP and InternVideo2 pooled by 3 (0.2 to 1.5 MB a member), none for text.
 
-    python benchmarks/audit.py --quick         2,000 samples, 1.7 GB, under 5 minutes
-    python benchmarks/audit.py                 6,000 samples, 5 GB
+    python benchmarks/audit.py --quick         2,000 samples, 2.5 GB, under 5 minutes
+    python benchmarks/audit.py                 6,000 samples, 7.4 GB
     python benchmarks/audit.py --out FILE.md   also writes machine, versions, command and table
 """
 
@@ -155,7 +155,7 @@ def report(found: Mapping[str, Sequence[tuple[float, float]]], held: str, sample
             machine(),
             f"- Generated: {held}, in the page cache",
             "",
-            "| first, second | pairs | first, s | second, s | second, samples/s | second, GB/s | ratio | its range |",
+            "| first, second | pairs | first, s | second, s | its samples/s | its GB/s | ratio | range of ratios |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",
             *rows,
         )

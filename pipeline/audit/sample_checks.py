@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.arrays import parse_npy
+from pipeline.audit.arrays import all_finite, parse_npy
 from pipeline.audit.findings import Code
 from pipeline.audit.pictures import picture_sizes
 from pipeline.audit.scan import TarSample
@@ -173,7 +173,7 @@ def check_feature_shapes(opened: Opened, _: Ledger | None) -> Defects:
 def check_finite(opened: Opened, _: Ledger | None) -> Defects:
     """One NaN or infinity in a feature is a NaN loss, hours into training."""
     for suffix, array in opened.arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all_finite(array):
             bad = int(array.size - np.isfinite(array).sum())
             yield Code.FEATURE_NOT_FINITE, f"{suffix} holds {bad} values that are NaN or infinite"
 
