@@ -181,7 +181,10 @@ def build(
 def audit(
     folder: FolderArgument,
     as_json: JsonOption = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores where not given.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; where not given, all cores, less for a mixture under 1 GB a core."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Headers and JSON alone: no digests, no arrays, no proof.")
     ] = False,
@@ -189,11 +192,12 @@ def audit(
     """Recount a mixture from its tars alone; exit 1 on a finding."""
     from flows.tables import print_audit
     from pipeline.audit.audit import audit as recount
-    from pipeline.audit.workers import WorkerDeathError, cores
+    from pipeline.audit.workers import WorkerDeathError, worth_starting
 
     _need_mixture(folder)
+    size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
     try:
-        report = recount(folder, workers or cores(), quick)
+        report = recount(folder, workers or worth_starting(size_bytes), quick)
     except WorkerDeathError as error:
         _fail(str(error), BAD_INPUT)
     print_audit(report, as_json)

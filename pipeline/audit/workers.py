@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 _AHEAD = 4
 """Results a worker that may wait for an earlier one: what bounds the memory."""
 
+_WORTH_A_START = 1 << 30
+"""Bytes of tars a worker: a core hashes them in about the time in which a process starts."""
+
 
 class WorkerError(RuntimeError):
     """A worker raised; the message names what it was at."""
@@ -27,9 +30,10 @@ class WorkerDeathError(WorkerError):
     """A worker ended without an answer."""
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def worth_starting(size_bytes: int) -> int:
+    """Workers for tars of that many bytes: as many as there are cores, if each has more to do than to start."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, size_bytes // _WORTH_A_START))
 
 
 def in_order(task: Callable[[str], Result], names: Sequence[str], workers: int) -> Generator[Result, None, None]:

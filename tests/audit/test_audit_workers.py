@@ -20,7 +20,7 @@ from pipeline.audit.audit import audit
 from pipeline.audit.findings import KEPT_A_CODE, Code, Finding, FindingLog
 from pipeline.audit.recount import Recount
 from pipeline.audit.shard import audit_shard
-from pipeline.audit.workers import WorkerDeathError, WorkerError, in_order
+from pipeline.audit.workers import WorkerDeathError, WorkerError, in_order, worth_starting
 from schemas.ledger import Ledger
 
 NAMES = [f"{number}" for number in range(12)]
@@ -178,3 +178,8 @@ def test_counts_put_together_leave_no_field_out(whole):
         assert both != one or one == two, field.name
     assert len(merged.keys) == len(parts[0].keys) + len(parts[1].keys)
     assert sum(map(len, merged.order.values())) == 24
+
+
+def test_workers_are_started_where_they_have_something_to_do(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [worth_starting(size << 30) for size in (0, 1, 3, 8, 1000)] == [1, 1, 3, 8, 8]
