@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,6 +19,7 @@ Result = TypeVar("Result")
 _AHEAD = 4
 """Results a worker that may wait for an earlier one: what bounds the memory."""
 
+_KEPT = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "268435456"}
 _WORTH_A_START = 1 << 30
 """Bytes of tars a worker: a core hashes them in about the time in which a process starts."""
 
@@ -73,9 +75,22 @@ def _start(task: Callable[[str], object]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(task, theirs), daemon=True)
-    process.start()
+    with _kept_memory():
+        process.start()
     theirs.close()  # now its death is the end of the pipe
     return _Worker(process, ours)
+
+
+@contextmanager
+def _kept_memory() -> Iterator[None]:
+    """Processes started here keep freed memory: glibc gives each array's back, and a new page costs a fault."""
+    before = {name: os.environ.get(name) for name in _KEPT}
+    os.environ.update({name: value for name, value in _KEPT.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name in (name for name, value in before.items() if value is None):
+            del os.environ[name]
 
 
 def _results(pool: Sequence[_Worker], names: Sequence[str]) -> Generator[Any, None, None]:
