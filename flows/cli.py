@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from flows.display import Display
+    from pipeline.audit.audit import AuditReport
     from schemas.recipe import Recipe
 
 FINDING, BAD_INPUT = 1, 2
@@ -189,16 +190,22 @@ def audit(
         bool, typer.Option("--trust", help="Take OTHER's ledger at its word: it is not audited.")
     ] = False,
     as_json: JsonOption = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; where not given, all cores, less for a mixture under 1 GB a core."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Headers and JSON alone: no digests, no arrays, no proof.")
+    ] = False,
 ) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.tables import print_audit
-    from pipeline.audit.audit import audit as recount
 
     _need_mixture(folder)
     if against is None:
         if trust:
             _fail("--trust goes with --against OTHER", BAD_INPUT)
-        report = recount(folder)
+        report = _recounted(folder, workers, quick)
         print_audit(report, as_json)
     else:
         from flows.difference_tables import print_comparison
@@ -207,8 +214,9 @@ def audit(
         _need_mixture(against)
         with _explained():
             difference = compare(folder, against)
-        report = recount(folder)
-        print_comparison(report, difference, None if trust else recount(against), as_json)
+        report = _recounted(folder, workers, quick)
+        other = None if trust else _recounted(against, workers, quick)
+        print_comparison(report, difference, other, as_json)
     if not report.ok:
         raise typer.Exit(FINDING)
 
@@ -304,6 +312,17 @@ def evaluate(
     print_scores(scores.model_dump(mode="json"), as_json)
     if not scores.sees:
         raise typer.Exit(FINDING)
+
+
+def _recounted(folder: Path, workers: int | None, quick: bool) -> "AuditReport":
+    from pipeline.audit.audit import audit as recount
+    from pipeline.audit.workers import WorkerDeathError, worth_starting
+
+    size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
+    try:
+        return recount(folder, workers or worth_starting(size_bytes), quick)
+    except WorkerDeathError as error:
+        _fail(str(error), BAD_INPUT)
 
 
 def _recipe(

@@ -132,7 +132,10 @@ def print_audit(report: AuditReport, as_json: bool) -> None:
     if report.findings:
         found = [(finding.code, finding.shard, finding.key, finding.message) for finding in report.findings]
         print_table("Findings", ["code", "shard", "key", "what"], found)
-    _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, root {report.root_sha256[:12]})")
+    if report.not_checked:
+        print_table("Not checked", ["check", "what it proves"], list(report.not_checked.items()))
+    root = f"root {report.root_sha256[:12]}" if report.root_sha256 else f"{len(report.not_checked)} left out"
+    _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, {root})")
 
 
 def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:

@@ -6,25 +6,26 @@ each defect becomes a finding.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from pipeline.audit.columns import ColumnAudit
 from pipeline.audit.findings import Code, Finding, FindingLog
-from pipeline.audit.mixture_checks import MIXTURE_CHECKS, prefix_deviations
-from pipeline.audit.recount import TABLES, Recount, ShardFound
-from pipeline.audit.sample_checks import SAMPLE_CHECKS, Opened, open_members
-from pipeline.audit.scan import ShardScan, TarSample
-from schemas.base import KEY_PATTERN, Rational, Record, Sha256
-from schemas.ledger import Count, Ledger, ShardSample
-from schemas.sample import Modality, Split
+from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS, prefix_deviations
+from pipeline.audit.mixture_checks import Check as MixtureCheck
+from pipeline.audit.recount import TABLES, Recount
+from pipeline.audit.sample_checks import SAMPLE_CHECKS, Check
+from pipeline.audit.shard import QUICK_SAMPLE_CHECKS, Part, audit_shard
+from pipeline.audit.workers import in_order
+from schemas.base import Rational, Record, Sha256
+from schemas.ledger import Count, Ledger
+from schemas.sample import Split
 
 _SHARD = re.compile(r"(train|heldout)-\d{6}\.tar")
-_KEY = re.compile(KEY_PATTERN)
 
 
 class AuditReport(Record):
@@ -37,10 +38,12 @@ class AuditReport(Record):
     prefix_deviations: dict[str, Rational]
     """By `split/modality`: samples that the worst prefix is off its exact share; under 1 is the law."""
     shards: int
-    root_sha256: Sha256
-    """Of the tars as found."""
+    root_sha256: Sha256 | None
+    """Of the tars as found; None after a quick audit, which read only a part of them."""
     checks: dict[str, str]
     """Each check that ran, by name, and its reason."""
+    not_checked: dict[str, str] = Field(default_factory=dict)
+    """Each check that a quick audit left out; with any, the report is no proof of the mixture."""
     finding_counts: dict[Code, int]
     """All findings, by code."""
     findings: tuple[Finding, ...]
@@ -52,10 +55,17 @@ class AuditReport(Record):
         return not self.finding_counts
 
     @property
+    def quick(self) -> bool:
+        """Whether checks were left out."""
+        return bool(self.not_checked)
+
+    @property
     def verdict(self) -> str:
         """One line for a person."""
         samples = sum(count.samples for count in self.tables["total"].values())
         whole = f"{samples} samples in {self.shards} shards"
+        if self.quick:
+            whole += " by headers and JSON alone (quick: digests and arrays were not read, so it is no proof)"
         if self.ok:
             return f"passed, {whole}"
         found = ", ".join(f"{code} {count}" for code, count in self.finding_counts.items())
@@ -63,116 +73,70 @@ class AuditReport(Record):
 
     def to_json(self) -> str:
         """For programs; `ok` beside the fields."""
-        return json.dumps({"ok": self.ok, **self.model_dump(mode="json")}, indent=1, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                {"ok": self.ok, "quick": self.quick, **self.model_dump(mode="json")}, indent=1, ensure_ascii=False
+            )
+            + "\n"
+        )
 
 
-def audit(folder: Path) -> AuditReport:
-    """Audits the mixture in `folder`; never raises for what the folder holds."""
+def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
+    """Audits the mixture in `folder`; never raises for what the folder holds. Raises WorkerError.
+
+    Args:
+        folder: The mixture.
+        workers: Processes among which the tars are dealt; the report is the same for any number.
+        quick: Read headers and JSON alone: no digest, no array. The report names the checks that are left out.
+    """
     log, recount = FindingLog(), Recount()
     ledger = _read_ledger(folder, log)
-    pass_ = _Pass(folder, ledger, recount, log)
-    for name in _shard_names(folder, ledger, log):
-        pass_.shard(name)
-    pass_.close()
+    if ledger is not None:
+        recount.columns = {column.encoder: [] for column in ledger.columns}
+    names = _shard_names(folder, ledger, log)
+    with closing(in_order(partial(audit_shard, folder, ledger, quick), names, workers)) as parts:
+        _put_together(zip(names, parts, strict=True), ledger, recount, log)
+    sample_checks, mixture_checks = _checks(quick)
     deviations: dict[str, Fraction] = {}
     if ledger is not None:
-        for check in MIXTURE_CHECKS:
+        for check in mixture_checks:
             for code, message, shard in check(recount, ledger):
                 log.add(code, message, shard)
         deviations = {label: worst for label, (worst, _) in prefix_deviations(recount, ledger).items()}
+    ran = _reasons((*sample_checks, *mixture_checks))
+    every = _reasons((*SAMPLE_CHECKS, *MIXTURE_CHECKS))
     return AuditReport(
         ledger=ledger,
         tables={table: recount.counts(table) for table in TABLES},
         prefix_deviations=deviations,
         shards=len(recount.shards),
-        root_sha256=recount.root_sha256(),
-        checks=_reasons((*SAMPLE_CHECKS, *MIXTURE_CHECKS)),
+        root_sha256=None if quick else recount.root_sha256(),
+        checks=ran,
+        not_checked={name: reason for name, reason in every.items() if name not in ran},
         finding_counts=log.counts,
         findings=log.kept,
     )
 
 
-class _Pass:
-    """The pass over all tars: each sample is parsed, checked, counted and let go."""
-
-    def __init__(self, folder: Path, ledger: Ledger | None, recount: Recount, log: FindingLog) -> None:
-        self._folder, self._ledger, self._recount, self._log = folder, ledger, recount, log
-        self._suffixes = _promised(ledger) if ledger else None
-        names = [column.encoder for column in ledger.columns] if ledger else []
-        self._columns = {name: ColumnAudit(folder, ledger, name, log) for name in names} if ledger else {}
-        recount.columns = {name: [] for name in names}
-
-    def shard(self, name: str) -> None:
-        """Reads one tar to its end, whatever it holds, and those of the columns beside it."""
-        scan, count, modalities = ShardScan(self._folder, name, self._log), Counter[str](), Counter[Modality]()
-        keys, records = [], {}
-        try:
-            for found in scan:
-                record = self._sample(found)
-                keys.append(found.key)
-                sizes = {suffix: len(payload) for suffix, payload in found.members}
-                self._recount.member_bytes.update(sizes)
-                if record is not None:
-                    count.update(self._recount.add(name, record, sum(sizes.values())))
-                    modalities[record.modality] += 1
-                    if self._columns:
-                        records[found.key] = record
-        except OSError as error:
-            self._log.add(Code.TAR_DAMAGED, f"cannot be read: {error}", name)
-        self._recount.shards.append(ShardFound(name, scan.sha256, scan.size_bytes, count, modalities))
-        for encoder, column in self._columns.items():
-            if tar := column.tar(name, keys, records):
-                self._recount.columns[encoder].append(tar)
-
-    def close(self) -> None:
-        """Adds what the columns counted."""
-        for column in self._columns.values():
-            self._recount.member_bytes.update(column.member_bytes)
-            for clips, losses in column.losses:
-                self._recount.add_losses(clips, losses)
-
-    def _sample(self, found: TarSample) -> ShardSample | None:
-        def report(code: Code, message: str) -> None:
-            self._log.add(code, message, found.shard, found.key)
-
-        self._check_names(found, report)
-        opened = _open(found, report)
-        if opened is None:
-            return None
-        for check in SAMPLE_CHECKS:
-            for code, message in check(opened, self._ledger):
-                report(code, message)
-        return opened.record
-
-    def _check_names(self, found: TarSample, report: Callable[[Code, str], None]) -> None:
-        """A dot in a key merges samples without an error; readers infer columns from the first samples."""
-        if not _KEY.fullmatch(found.key):
-            report(Code.KEY_INVALID, f"key {found.key!r} does not match {KEY_PATTERN}")
-        if first := self._recount.keys.get(found.key):
-            report(Code.KEY_TWICE, f"this key was met before, in {first}")
-        suffixes = [suffix for suffix, _ in found.members]
-        self._suffixes = self._suffixes or suffixes
-        if suffixes != self._suffixes:
-            report(Code.MEMBERS_DIFFER, f"members are {suffixes}, must be {self._suffixes} in this order")
+def _put_together(
+    parts: Iterable[tuple[str, Part]], ledger: Ledger | None, recount: Recount, log: FindingLog
+) -> None:
+    """Adds each shard's part, and what only two shards together can show."""
+    suffixes: list[str] = []
+    for name, part in parts:
+        log.merge(part.log)
+        for key in part.recount.keys:
+            if first := recount.keys.get(key):
+                log.add(Code.KEY_TWICE, f"this key was met before, in {first}", name, key)
+        suffixes = suffixes or part.suffixes
+        if ledger is None and part.suffixes and part.suffixes != suffixes:
+            message = f"members of its first sample are {part.suffixes}, must be {suffixes} as in the first tar"
+            log.add(Code.MEMBERS_DIFFER, message, name)
+        recount.merge(part.recount)
 
 
-def _open(found: TarSample, report: Callable[[Code, str], None]) -> Opened | None:
-    """The sample's members parsed; None where its JSON is no sample, and then it cannot be counted."""
-    try:
-        record = ShardSample.model_validate_json(dict(found.members).get("json", b""))
-    except ValidationError as error:
-        report(Code.JSON_INVALID, f"its json is no sample: {error}")
-        return None
-    opened, defects = open_members(found, record)
-    for code, message in defects:
-        report(code, message)
-    return opened
-
-
-def _promised(ledger: Ledger) -> list[str]:
-    features = [f"{name}.npy" for encoder in ledger.in_shards for name in encoder.arrays]
-    frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in ledger.in_shards] if ledger.frames_for else []
-    return ["json", *features, *frames]
+def _checks(quick: bool) -> tuple[tuple[Check, ...], tuple[MixtureCheck, ...]]:
+    return (QUICK_SAMPLE_CHECKS, QUICK_MIXTURE_CHECKS) if quick else (SAMPLE_CHECKS, MIXTURE_CHECKS)
 
 
 def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:

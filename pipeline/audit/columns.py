@@ -19,8 +19,8 @@ from schemas.ledger import ColumnSample, Ledger, ShardSample
 class ColumnAudit:
     """The audit of one column, tar by tar."""
 
-    def __init__(self, folder: Path, ledger: Ledger, encoder: str, log: FindingLog) -> None:
-        self._folder, self._ledger, self._log = folder, ledger, log
+    def __init__(self, folder: Path, ledger: Ledger, encoder: str, log: FindingLog, quick: bool = False) -> None:
+        self._folder, self._ledger, self._log, self._quick = folder, ledger, log, quick
         self._name = encoder
         self._provenance = next((e for e in ledger.encoders if e.name == encoder), None)
         self.member_bytes: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class ColumnAudit:
         if not (self._folder / name).is_file():
             self._log.add(Code.COLUMN_MISALIGNED, f"the column has no tar beside {shard}", name)
             return None
-        scan = ShardScan(self._folder, name, self._log)
+        scan = ShardScan(self._folder, name, self._log, self._quick)
         try:
             for number, (key, found) in enumerate(zip_longest(keys, scan)):
                 if found is None or found.key != key:
@@ -52,19 +52,19 @@ class ColumnAudit:
         return TarFound(name, scan.sha256, scan.size_bytes)
 
     def _sample(self, found: TarSample, record: ShardSample | None) -> None:
-        self.member_bytes.update({suffix: len(payload) for suffix, payload in found.members})
+        self.member_bytes.update(found.sizes)
         for code, message in self._defects(found, record):
             self._log.add(code, message, found.shard, found.key)
 
     def _defects(self, found: TarSample, record: ShardSample | None) -> Iterator[tuple[Code, str]]:
         expected, suffixes = (
             promised_suffixes(self._ledger, self._provenance),
-            [suffix for suffix, _ in found.members],
+            found.suffixes,
         )
         if suffixes != expected:
             yield Code.MEMBERS_DIFFER, f"members are {suffixes}, must be {expected} in this order"
         try:
-            told = ColumnSample.model_validate_json(dict(found.members).get(f"{self._name}.json", b""))
+            told = ColumnSample.model_validate_json(found.json(f"{self._name}.json"))
         except ValidationError as error:
             yield Code.JSON_INVALID, f"its json is no column's: {error}"
             return

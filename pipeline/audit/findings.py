@@ -76,6 +76,16 @@ class FindingLog:
         if self._counts[code] <= KEPT_A_CODE:
             self._kept.append(Finding(code=code, shard=shard, key=key[:200], message=message[:2_000]))
 
+    def merge(self, later: "FindingLog") -> None:
+        """Takes in what another log found behind this one's, as if it had been added here."""
+        for finding in later._kept:
+            self._counts[finding.code] += 1
+            if self._counts[finding.code] <= KEPT_A_CODE:
+                self._kept.append(finding)
+        # Those that the other has not kept come behind enough that it has.
+        for code, count in later._counts.items():
+            self._counts[code] += max(0, count - KEPT_A_CODE)
+
     @property
     def kept(self) -> tuple[Finding, ...]:
         """The first of each code, in the order found."""

@@ -1,9 +1,8 @@
 """The audit's own count, made from nothing but what the tars hold."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import fsum
 
 from schemas.arrays import StorageLoss
 from schemas.base import Sha256, digest
@@ -12,6 +11,7 @@ from schemas.sample import Modality, Split
 
 TABLES = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator")
 """Fields of the ledger that are counts by label."""
+MILLION = 1_000_000
 _INDEX = {modality: index for index, modality in enumerate(Modality)}
 
 
@@ -42,21 +42,21 @@ class Recount:
     shards: list[ShardFound] = field(default_factory=list)
     columns: dict[str, list[TarFound]] = field(default_factory=dict)
     """Tars by encoder."""
-    losses: dict[str, list[tuple[int, StorageLoss]]] = field(default_factory=dict)
-    """By encoder, clips and what storing them lost, a sample each."""
+    losses: dict[str, Counter[str]] = field(default_factory=dict)
+    """By encoder: `clips`, and `cosine` and `relative_error` times clips, in whole millionths, as samples tell."""
     member_bytes: Counter[str] = field(default_factory=Counter)
     """By suffix, columns included."""
     order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     """One byte a sample, in the order of the tars: the place of its modality in `Modality`."""
     keys: dict[str, str] = field(default_factory=dict)
-    """Shard by key."""
+    """First shard by key, as member names have it."""
     media: dict[Split, dict[Sha256, str]] = field(default_factory=lambda: defaultdict(dict))
     """Key of a sample by the digest of its medium."""
     unnamed: dict[str, str] = field(default_factory=dict)
     """A medium's path by the key of the sample that names no digest of it."""
     _origins: dict[str, list[set[str]]] = field(default_factory=dict)
 
-    def add(self, shard: str, sample: ShardSample, size_bytes: int) -> Counter[str]:
+    def add(self, sample: ShardSample, size_bytes: int) -> Counter[str]:
         """Takes one sample in; returns its line of the account."""
         line = _line(sample, size_bytes)
         split = sample.split
@@ -64,7 +64,6 @@ class Recount:
             self.tables[table].setdefault(label, Counter()).update(line)
         self.strata[f"{split}/{sample.modality}/{sample.source}"] += 1
         self.order[split].append(_INDEX[sample.modality])
-        self.keys.setdefault(sample.key, shard)
         for medium in sample.media:
             if medium.sha256:
                 self.media[split].setdefault(medium.sha256, sample.key)
@@ -79,11 +78,38 @@ class Recount:
     def add_losses(self, clips: int, losses: Mapping[str, StorageLoss]) -> None:
         """Takes in what storing the features of one sample lost, by encoder."""
         for encoder, loss in losses.items():
-            self.losses.setdefault(encoder, []).append((clips, loss))
+            told = {name: clips * round(value * MILLION) for name, value in loss.model_dump().items()}
+            self.losses.setdefault(encoder, Counter()).update(clips=clips, **told)
 
-    def storage_loss(self) -> dict[str, StorageLoss]:
-        """By encoder, the mean over clips, to six digits."""
-        return {encoder: _mean(losses) for encoder, losses in self.losses.items()}
+    def storage_loss(self) -> dict[str, dict[str, float]]:
+        """By encoder, the mean over clips."""
+        return {
+            encoder: {name: sums[name] / (MILLION * sums["clips"]) for name in StorageLoss.model_fields}
+            for encoder, sums in self.losses.items()
+        }
+
+    def merge(self, later: "Recount") -> None:
+        """Takes in the count of tars that come behind this one's, as if they had been counted here."""
+        for table, lines in later.tables.items():
+            for label, line in lines.items():
+                self.tables[table].setdefault(label, Counter()).update(line)
+        self.strata.update(later.strata)
+        self.shards.extend(later.shards)
+        for encoder, tars in later.columns.items():
+            self.columns.setdefault(encoder, []).extend(tars)
+        self.member_bytes.update(later.member_bytes)
+        for encoder, losses in later.losses.items():
+            self.losses.setdefault(encoder, Counter()).update(losses)
+        for split, order in later.order.items():
+            self.order[split].extend(order)
+        _fill(self.keys, later.keys)
+        for split, media in later.media.items():
+            _fill(self.media[split], media)
+        self.unnamed.update(later.unnamed)
+        for source, names in later._origins.items():
+            known = self._origins.setdefault(source, [set(), set(), set()])
+            for mine, theirs in zip(known, names, strict=True):
+                mine |= theirs
 
     def counts(self, table: str) -> dict[str, Count]:
         """One table in the ledger's form."""
@@ -110,11 +136,9 @@ class Recount:
         return digest([shard.sha256 for shard in self.shards] + columns)
 
 
-def _mean(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
-    clips = sum(weight for weight, _ in losses)
-    cosine = fsum(weight * loss.cosine for weight, loss in losses) / clips
-    error = fsum(weight * loss.relative_error for weight, loss in losses) / clips
-    return StorageLoss(cosine=round(cosine, 6), relative_error=round(error, 6))
+def _fill(first: dict[str, str], later: dict[str, str]) -> None:
+    for key, value in later.items():
+        first.setdefault(key, value)
 
 
 def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.arrays import parse_npy
+from pipeline.audit.arrays import all_finite, parse_npy
 from pipeline.audit.findings import Code
 from pipeline.audit.gates import barred_annotator, barred_generator, barred_licence
 from pipeline.audit.pictures import picture_sizes
@@ -47,12 +47,14 @@ Check = Callable[[Opened, Ledger | None], Defects]
 def open_members(found: TarSample, record: ShardSample) -> tuple[Opened, list[tuple[Code, str]]]:
     """The sample with its arrays and pictures, and what is wrong with those that are left out."""
     opened, defects = Opened(found.shard, found.key, record, {}, {}), []
-    for suffix, payload in found.members:
+    for suffix, _, payload in found.members:
+        if payload is None:
+            continue
         try:
             if suffix.endswith(".npy"):
                 opened.arrays[suffix] = parse_npy(payload)
             elif suffix.endswith(".mjpeg"):
-                opened.pictures[suffix] = picture_sizes(payload)
+                opened.pictures[suffix] = picture_sizes(bytes(payload))
         except ValueError as error:
             defects.append((Code.ARRAY_INVALID, f"{suffix}: {error}"))
     return opened, defects
@@ -185,7 +187,7 @@ def check_feature_shapes(opened: Opened, _: Ledger | None) -> Defects:
 def check_finite(opened: Opened, _: Ledger | None) -> Defects:
     """One NaN or infinity in a feature is a NaN loss, hours into training."""
     for suffix, array in opened.arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all_finite(array):
             bad = int(array.size - np.isfinite(array).sum())
             yield Code.FEATURE_NOT_FINITE, f"{suffix} holds {bad} values that are NaN or infinite"
 

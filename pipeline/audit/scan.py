@@ -2,112 +2,157 @@
 
 Only the law's own tars are understood (USTAR headers of regular files, then zero blocks to a whole
 record); anything else is a finding. A size that the file cannot hold is refused before memory is
-taken for it.
+taken for it. A quick scan reads headers and JSON alone and hashes nothing.
+
+The file is read and not mapped: one that is cut while it is mapped ends the process by a signal, one that is cut
+while it is read is a finding.
 """
 
 import hashlib
-import tarfile
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.audit.findings import Code, FindingLog
+from pipeline.audit.header import BLOCK, HeaderError, parse_header
 from schemas.base import Sha256
 
-_ZEROS = bytes(tarfile.BLOCKSIZE)
-_USTAR_MAGIC = b"ustar\x0000"
+_ZEROS = bytes(BLOCK)
+_RECORD = 20 * BLOCK
+_WINDOW = 5 << 10
+"""Bytes of one read of a quick scan, at least: most often a JSON and the headers around it."""
 
 
-@dataclass
+Member = tuple[str, int, bytes | memoryview | None]
+"""Suffix, bytes, payload: `bytes` of a JSON, None where a quick scan passed over it."""
+
+
+@dataclass(slots=True)
 class TarSample:
     """Consecutive members of one key."""
 
     shard: str
     key: str
-    members: list[tuple[str, bytes]] = field(default_factory=list)
-    """(suffix, bytes), in the tar's order."""
+    members: list[Member] = field(default_factory=list)
+    """In the tar's order."""
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Of the members, in order."""
+        return [suffix for suffix, _, _ in self.members]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes by suffix."""
+        return {suffix: size for suffix, size, _ in self.members}
+
+    def json(self, suffix: str) -> bytes:
+        """The last member of that suffix, as readers that make a dictionary of them see it; empty without one."""
+        for name, _, payload in reversed(self.members):
+            if name == suffix:
+                return bytes(payload or b"")
+        return b""
 
 
 class ShardScan:
     """One pass over a tar. Iterate it to its end, then read `size_bytes` and `sha256`."""
 
-    def __init__(self, folder: Path, name: str, log: FindingLog) -> None:
-        self._path, self._name, self._log = folder / name, name, log
+    def __init__(self, folder: Path, name: str, log: FindingLog, quick: bool = False) -> None:
+        self._path, self._name, self._log, self._quick = folder / name, name, log, quick
         self._sha256 = hashlib.sha256()
         self._last = ""
+        self._file: BinaryIO
+        self._fd = -1
+        self._at = 0
+        self._window, self._window_at = b"", 0
         self.size_bytes = 0
 
     @property
     def sha256(self) -> Sha256:
-        """Of the whole file, damaged or not."""
-        return self._sha256.hexdigest()
+        """Of the whole file, damaged or not; empty after a quick scan."""
+        return "" if self._quick else self._sha256.hexdigest()
 
     def __iter__(self) -> Iterator[TarSample]:
-        """The samples, as far as the tar can be read."""
-        self.size_bytes = self._path.stat().st_size
-        with self._path.open("rb") as file:
-            current: TarSample | None = None
-            for name, payload in self._members(file):
-                key, _, suffix = name.partition(".")
-                if current is None or key != current.key:
-                    if current:
-                        yield current
-                    current = TarSample(self._name, key)
-                current.members.append((suffix, payload))
-            if current:
-                yield current
-            while rest := file.read(1 << 20):
+        """The samples, as far as the tar can be read. Raises OSError."""
+        if self._path.exists() and not self._path.is_file():
+            raise OSError("it is no regular file")  # opening a pipe would wait for its writer
+        with self._path.open("rb") as self._file:
+            self._fd = self._file.fileno()
+            self.size_bytes = os.fstat(self._fd).st_size
+            yield from self._samples()
+            while not self._quick and (rest := self._file.read(1 << 20)):
                 self._sha256.update(rest)
 
-    def _members(self, file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-        while (block := self._take(file, tarfile.BLOCKSIZE)) is not None and block != _ZEROS:
-            header = self._header(block)
-            if header is None:
-                return
-            padded = -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            payload = self._take(file, padded)
-            if payload is None:
-                return
-            self._last = header.name
-            yield header.name, payload[: header.size]
-        if block is not None:
-            self._check_end(file)
+    def _samples(self) -> Iterator[TarSample]:
+        """One loop without calls where a few microseconds a member count."""
+        quick, current = self._quick, None
+        while (block := self._take(BLOCK)) is not None:
+            if block == _ZEROS:
+                self._check_end()
+                break
+            try:
+                name, size, strange = parse_header(block)
+            except HeaderError as error:
+                self._damaged(f"{error}")
+                break
+            key, _, suffix = name.partition(".")
+            if strange:
+                self._log.add(Code.TAR_HEADER, f"{name!r}: {strange}", self._name, key)
+            payload: bytes | memoryview | None = None
+            padded, is_json = (size + BLOCK - 1) // BLOCK * BLOCK, suffix.endswith("json")
+            if is_json or not quick:
+                data = self._take(padded)
+                if data is None:
+                    break
+                payload = data[:size] if is_json else memoryview(data)[:size]
+            elif self._at + padded <= self.size_bytes:
+                self._at += padded
+            else:
+                self._cut_short(padded)
+                break
+            self._last = name
+            if current is None or key != current.key:
+                if current is not None:
+                    yield current
+                current = TarSample(self._name, key, [(suffix, size, payload)])
+            else:
+                current.members.append((suffix, size, payload))
+        if current is not None:
+            yield current
 
-    def _take(self, file: BinaryIO, size: int) -> bytes | None:
-        left = self.size_bytes - file.tell()
-        if size > left:
-            self._damaged(f"the tar is cut short: {left} of {size} bytes are left at byte {file.tell()}")
+    def _take(self, size: int) -> bytes | None:
+        """The next bytes; None, and a finding, where the file does not hold as many."""
+        at = self._at
+        if at + size > self.size_bytes:
+            self._cut_short(size)
             return None
-        data = file.read(size)
-        self._sha256.update(data)
+        if self._quick:
+            start = at - self._window_at
+            data = self._window[start : start + size]
+            if len(data) < size:
+                self._window = os.pread(self._fd, max(size + BLOCK, _WINDOW), at)
+                self._window_at = at
+                data = self._window[:size]
+        else:
+            data = self._file.read(size)
+            self._sha256.update(data)
+        self._at = at + len(data)
+        if len(data) < size:
+            self._damaged(f"the tar became shorter while it was read: it ends at byte {self._at}")
+            return None
         return data
 
-    def _header(self, block: bytes) -> tarfile.TarInfo | None:
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
-        except tarfile.HeaderError as error:
-            self._damaged(f"no tar header where one must be: {error}")
-            return None
-        if not header.isreg() or header.size < 0:
-            self._damaged(f"member {header.name!r} of type {header.type!r}: only regular files are ours")
-            return None
-        facts = (header.mtime, header.uid, header.gid, header.uname, header.gname, header.mode)
-        if facts != (0, 0, 0, "", "", 0o644) or block[257:265] != _USTAR_MAGIC:
-            self._log.add(
-                Code.TAR_HEADER,
-                f"{header.name!r}: (mtime, uid, gid, user, group, mode) is {facts}, magic {block[257:265]!r}: "
-                "a tar of ours says (0, 0, 0, '', '', 0o644) in USTAR, else builds are not byte-identical",
-                self._name,
-                header.name.partition(".")[0],
-            )
-        return header
+    def _cut_short(self, size: int) -> None:
+        left = self.size_bytes - self._at
+        self._damaged(f"the tar is cut short: {left} of {size} bytes are left at byte {self._at}")
 
-    def _check_end(self, file: BinaryIO) -> None:
+    def _check_end(self) -> None:
         """The archive ends with two zero blocks, then zeros to a whole record, and nothing else."""
-        end = file.tell() - tarfile.BLOCKSIZE
-        expected = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-        tail = self._take(file, min(self.size_bytes, expected) - file.tell()) or b""
+        end = self._at - BLOCK
+        expected = -(-(end + 2 * BLOCK) // _RECORD) * _RECORD
+        tail = self._take(min(self.size_bytes, expected) - self._at) or b""
         if self.size_bytes < expected:
             self._damaged(f"the closing zero blocks are cut short: {self.size_bytes} bytes instead of {expected}")
         elif self.size_bytes > expected or tail.strip(b"\x00"):

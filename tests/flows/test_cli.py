@@ -162,3 +162,20 @@ def test_what_plan_audit_and_status_import_is_free_of_torch_ray_and_prefect(modu
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"torch", "ray", "prefect", "av", "transformers"} & set(loaded)
+
+
+def test_a_worker_of_the_audit_that_dies_is_one_message_that_names_its_shard(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+    from pipeline.audit import audit as module
+    from pipeline.audit.workers import WorkerDeathError
+
+    def dying(*_):
+        raise WorkerDeathError("shards/train-000003.tar: the worker that read it died")
+
+    (tmp_path / "ledger.json").write_text("{}")
+    monkeypatch.setattr(module, "audit", dying)
+    result = CliRunner().invoke(app, ["audit", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "train-000003.tar: the worker that read it died" in result.output

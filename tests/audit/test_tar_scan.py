@@ -1,0 +1,170 @@
+"""The scan against `tarfile`, on any tars: the same members, or a finding."""
+
+import io
+import os
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.audit.findings import Code, FindingLog
+from pipeline.audit.header import BLOCK, HeaderError, byte_sum, parse_header
+from pipeline.audit.scan import ShardScan
+
+NAME = "shards/train-000000.tar"
+FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+names = st.from_regex(r"[a-z0-9_-]{1,80}\.(json|siglip\.npy|x\.json)", fullmatch=True)
+files = st.lists(st.tuples(names, st.binary(max_size=1_500)), max_size=6)
+facts = st.fixed_dictionaries(
+    {},
+    optional={
+        "mtime": st.integers(0, 2**33 - 1),
+        "uid": st.integers(0, 2**21 - 1),
+        "gid": st.integers(0, 2**21 - 1),
+        "mode": st.integers(0, 0o7777),
+        "uname": st.text(max_size=10),
+        "gname": st.text(max_size=10),
+        "linkname": st.text(max_size=20),
+        "type": st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.SYMTYPE, b"Z"]),
+    },
+)
+
+
+def made(members, form=tarfile.USTAR_FORMAT, **told):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as tar:
+        for name, payload in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(payload)
+            for field, value in told.items():
+                setattr(info, field, value)
+            tar.addfile(info, io.BytesIO(payload))
+    return file.getvalue()
+
+
+def by_tarfile(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return [(member.name, tar.extractfile(member).read()) for member in tar]
+
+
+def scanned(folder, data, quick=False):
+    """Members as the scan sees them, payloads as bytes, and the findings by code."""
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / NAME).write_bytes(data)
+    log, found = FindingLog(), []
+    for sample in ShardScan(folder, NAME, log, quick):
+        for suffix, size, payload in sample.members:
+            assert payload is None or len(payload) == size
+            found.append((f"{sample.key}.{suffix}", size if payload is None else bytes(payload)))
+    return found, log.counts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scan")
+
+
+@given(files)
+def test_a_tar_of_ours_has_the_members_that_tarfile_sees(folder, members):
+    data = made(members)
+    assert scanned(folder, data) == (by_tarfile(data), {})
+
+
+@given(files)
+def test_a_quick_scan_sees_the_same_json_and_the_sizes_of_the_rest(folder, members):
+    expected = [(name, data if name.endswith("json") else len(data)) for name, data in members]
+    assert scanned(folder, made(members), quick=True) == (expected, {})
+
+
+@given(files, facts, st.sampled_from(FORMATS))
+def test_a_strangers_tar_has_the_members_that_tarfile_sees_or_is_a_finding(folder, members, told, form):
+    try:
+        data = made(members, form, **told)
+    except (ValueError, tarfile.TarError):  # what the format cannot say
+        return
+    found, counts = scanned(folder, data)
+    if not counts:
+        assert found == by_tarfile(data)
+    if not counts and members:
+        assert data == made(members)
+
+
+@given(files.filter(bool), st.data())
+def test_a_blow_anywhere_in_a_header_is_a_finding(folder, members, drawn):
+    data = bytearray(made(members))
+    offsets = [0]
+    for _, payload in members:
+        offsets.append(offsets[-1] + BLOCK - (-len(payload) // BLOCK) * BLOCK)
+    at = drawn.draw(st.sampled_from(offsets[:-1])) + drawn.draw(st.integers(0, BLOCK - 1))
+    data[at] ^= drawn.draw(st.integers(1, 255))
+    assert scanned(folder, bytes(data))[1]
+
+
+@given(
+    st.binary(min_size=BLOCK, max_size=BLOCK)
+    | st.builds(
+        lambda start, patch, at: (start[:at] + patch + start[at + len(patch) :])[:BLOCK],
+        st.just(made([("key.json", b"12345")])[:BLOCK]),
+        st.binary(min_size=1, max_size=12),
+        st.integers(0, 500),
+    ),
+    st.booleans(),
+)
+def test_any_block_is_read_as_tarfile_reads_it_or_refused(block, sealed):
+    if sealed:  # a checksum that fits, so that the other fields are looked at
+        total = sum(block) - sum(block[148:156]) + 256
+        block = block[:148] + b"%06o\0 " % total + block[156:]
+    try:
+        name, size, strange = parse_header(block)
+    except HeaderError:
+        return
+    told = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+    assert told.isreg()
+    assert (name, size) == (told.name, told.size)
+    ours = tarfile.TarInfo(told.name)
+    ours.size = told.size
+    if not strange:
+        assert block == ours.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+
+
+@given(st.binary(max_size=256))
+def test_the_sum_of_bytes_is_exact(data):
+    assert byte_sum(data) == sum(data)
+
+
+def test_the_greatest_sum_of_bytes_is_exact():
+    assert byte_sum(b"\xff" * 256) == 256 * 255
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("member", ["k.json", "k.siglip.npy"])
+def test_a_size_that_the_file_cannot_hold_takes_no_memory(folder, member, quick):
+    data = bytearray(made([(member, b"x")]))
+    info = tarfile.TarInfo(member)
+    info.size = 8**11 - 1
+    data[:BLOCK] = info.tobuf(tarfile.USTAR_FORMAT)
+    assert scanned(folder, bytes(data), quick) == ([], {Code.TAR_DAMAGED: 1})
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_tar_that_becomes_shorter_while_it_is_read_is_a_finding(folder, quick):
+    data = made([(f"{n}.json", bytes(50_000)) for n in range(4)])
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / NAME).write_bytes(data)
+    log = FindingLog()
+    samples = iter(ShardScan(folder, NAME, log, quick))
+    next(samples)
+    with (folder / NAME).open("r+b") as file:
+        file.truncate(len(data) // 2)
+    list(samples)
+    assert log.counts == {Code.TAR_DAMAGED: 1}
+    assert "became shorter" in log.kept[0].message
+
+
+def test_a_pipe_in_place_of_a_tar_is_refused_and_not_waited_for(folder):
+    (folder / "shards").mkdir(exist_ok=True)
+    pipe = "shards/train-000001.tar"
+    os.mkfifo(folder / pipe)
+    with pytest.raises(OSError, match="no regular file"):
+        list(ShardScan(folder, pipe, FindingLog()))
