@@ -18,6 +18,7 @@ import pytest
 import shard_factory as made
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tars import tar_of
 
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.findings import KEPT_A_CODE, Code
@@ -27,32 +28,13 @@ from schemas.ledger import ShardSample
 FIRST, SECOND, HELDOUT = "shards/train-000000.tar", "shards/train-000001.tar", "shards/heldout-000000.tar"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    where = tmp_path_factory.mktemp("mixture")
-    made.build(where)
-    return where
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "mixture")
-    return tmp_path / "mixture"
-
-
 def read_tar(path):
     with tarfile.open(path) as tar:
         return [(member.name, tar.extractfile(member).read()) for member in tar]
 
 
 def write_tar(path, members, **facts):
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, payload in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(payload)
-            for field, value in facts.items():
-                setattr(info, field, value)
-            tar.addfile(info, io.BytesIO(payload))
+    path.write_bytes(tar_of(members, **facts))
 
 
 def launder(folder):

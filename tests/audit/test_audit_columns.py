@@ -24,11 +24,6 @@ def whole(tmp_path_factory):
     return where / "mixture"
 
 
-@pytest.fixture
-def folder(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "mixture")
-
-
 def launder(folder):
     """Rewrites digests, sizes and root in the ledger, as a dishonest hand would."""
     path = folder / "ledger.json"

@@ -1,11 +1,9 @@
 """The quick audit: what it sees, what it cannot see, and that it says so."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-import shard_factory as made
 import test_audit
 from test_audit import FIRST, SECOND, _changed_array, keys_of, launder, of_key, read_tar, resealed, write_tar
 from typer.testing import CliRunner
@@ -18,18 +16,6 @@ from pipeline.audit.sample_checks import SAMPLE_CHECKS
 from pipeline.audit.scan import ShardScan
 
 UNSEEN = {"check_feature_shapes", "check_finite", "check_frames", "check_shards", "check_root"}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    where = tmp_path_factory.mktemp("mixture")
-    made.build(where)
-    return where
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "mixture")
 
 
 def quick(folder):

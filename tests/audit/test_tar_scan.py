@@ -7,6 +7,7 @@ import tarfile
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tars import tar_of
 
 from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.header import BLOCK, HeaderError, byte_sum, parse_header
@@ -29,18 +30,6 @@ facts = st.fixed_dictionaries(
         "type": st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.SYMTYPE, b"Z"]),
     },
 )
-
-
-def made(members, form=tarfile.USTAR_FORMAT, **told):
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=form) as tar:
-        for name, payload in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(payload)
-            for field, value in told.items():
-                setattr(info, field, value)
-            tar.addfile(info, io.BytesIO(payload))
-    return file.getvalue()
 
 
 def by_tarfile(data):
@@ -67,32 +56,32 @@ def folder(tmp_path_factory):
 
 @given(files)
 def test_a_tar_of_ours_has_the_members_that_tarfile_sees(folder, members):
-    data = made(members)
+    data = tar_of(members)
     assert scanned(folder, data) == (by_tarfile(data), {})
 
 
 @given(files)
 def test_a_quick_scan_sees_the_same_json_and_the_sizes_of_the_rest(folder, members):
     expected = [(name, data if name.endswith("json") else len(data)) for name, data in members]
-    assert scanned(folder, made(members), quick=True) == (expected, {})
+    assert scanned(folder, tar_of(members), quick=True) == (expected, {})
 
 
 @given(files, facts, st.sampled_from(FORMATS))
 def test_a_strangers_tar_has_the_members_that_tarfile_sees_or_is_a_finding(folder, members, told, form):
     try:
-        data = made(members, form, **told)
+        data = tar_of(members, form, **told)
     except (ValueError, tarfile.TarError):  # what the format cannot say
         return
     found, counts = scanned(folder, data)
     if not counts:
         assert found == by_tarfile(data)
     if not counts and members:
-        assert data == made(members)
+        assert data == tar_of(members)
 
 
 @given(files.filter(bool), st.data())
 def test_a_blow_anywhere_in_a_header_is_a_finding(folder, members, drawn):
-    data = bytearray(made(members))
+    data = bytearray(tar_of(members))
     offsets = [0]
     for _, payload in members:
         offsets.append(offsets[-1] + BLOCK - (-len(payload) // BLOCK) * BLOCK)
@@ -105,7 +94,7 @@ def test_a_blow_anywhere_in_a_header_is_a_finding(folder, members, drawn):
     st.binary(min_size=BLOCK, max_size=BLOCK)
     | st.builds(
         lambda start, patch, at: (start[:at] + patch + start[at + len(patch) :])[:BLOCK],
-        st.just(made([("key.json", b"12345")])[:BLOCK]),
+        st.just(tar_of([("key.json", b"12345")])[:BLOCK]),
         st.binary(min_size=1, max_size=12),
         st.integers(0, 500),
     ),
@@ -140,7 +129,7 @@ def test_the_greatest_sum_of_bytes_is_exact():
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("member", ["k.json", "k.siglip.npy"])
 def test_a_size_that_the_file_cannot_hold_takes_no_memory(folder, member, quick):
-    data = bytearray(made([(member, b"x")]))
+    data = bytearray(tar_of([(member, b"x")]))
     info = tarfile.TarInfo(member)
     info.size = 8**11 - 1
     data[:BLOCK] = info.tobuf(tarfile.USTAR_FORMAT)
@@ -149,7 +138,7 @@ def test_a_size_that_the_file_cannot_hold_takes_no_memory(folder, member, quick)
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_tar_that_becomes_shorter_while_it_is_read_is_a_finding(folder, quick):
-    data = made([(f"{n}.json", bytes(50_000)) for n in range(4)])
+    data = tar_of([(f"{n}.json", bytes(50_000)) for n in range(4)])
     (folder / "shards").mkdir(exist_ok=True)
     (folder / NAME).write_bytes(data)
     log = FindingLog()
