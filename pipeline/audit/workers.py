@@ -101,9 +101,8 @@ def _results(pool: Sequence[_Worker], names: Sequence[str]) -> Generator[Any, No
             if worker.number < 0 and begun < min(len(names), given + _AHEAD * len(pool)):
                 _hand(worker, begun, names[begun])
                 begun += 1
-        busy = {worker.pipe: worker for worker in pool if worker.number >= 0}
-        for pipe in wait(list(busy)):
-            worker = busy[pipe]  # type: ignore[index]
+        answered = wait([worker.pipe for worker in pool if worker.number >= 0])
+        for worker in (each for each in pool if each.pipe in answered):
             ready[worker.number] = _received(worker, names[worker.number])
             worker.number = -1
         while given in ready:
