@@ -82,7 +82,7 @@ class Packing:
         order = produced.order if produced else samples_in(self._found.folder, self.samples)
         # Columns first: shards that are whole then have theirs, or were made before the recipe named them.
         try:
-            columns = {name: self._column(name, order, produced) for name in self.recipe.columns}
+            columns = self._columns(order, produced)
         except ColumnError:
             if produced:
                 self._packed(produced)  # what was produced is not lost: the next build finds the shards whole
@@ -111,31 +111,40 @@ class Packing:
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
         return Work("shards", 3, config, self.sources)
 
-    def _column_work(self, name: str, order: Order) -> Work:
-        # The order too: which samples shards hold follows from failures as well, and those may pass.
-        keys = {split: [sample.key for sample in samples] for split, samples in order.items()}
+    def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
+        # Their order too: which samples shards hold follows from failures as well, and those may pass.
+        keys = digest({split: [sample.key for sample in samples] for split, samples in order.items()})
+        works = {name: self._column_work(name, keys) for name in self.recipe.columns}
+        found = {name: self.workspace.find(work) for name, work in works.items()}
+        lacking = [name for name, artefact in found.items() if artefact is None]
+        if produced:
+            features, shards = produced.column_features, None
+        else:
+            samples = [sample for own in order.values() for sample in own]
+            features, shards = self.encode(samples, lacking) if lacking else {}, self._found.folder
+        return {
+            name: found[name] or self._column(name, work, order, features, shards) for name, work in works.items()
+        }
+
+    def _column_work(self, name: str, keys: str) -> Work:
         config = {
-            "order": digest(keys),
+            "order": keys,
             "encoder": [name, self.recipe.encoders[name].model_dump(mode="json")],
             "weights": self.stamps[name],
             "stages": [[stage.name, stage.version] for stage in (Decode, Encode)],
         }
         return Work("columns", 1, config, (self._shards_work.fingerprint,))
 
-    def _column(self, name: str, order: Order, produced: Produced | None) -> Artefact:
-        work = self._column_work(name, order)
-        if found := self.workspace.find(work):
-            return found
-        features = produced.column_features if produced else self._late(order)
-        spec = self.recipe.shards
+    def _column(self, name: str, work: Work, order: Order, features: Readers, shards: Path | None) -> Artefact:
+        """Made of `features`, which are held against `shards` where those were there before."""
 
         def build(folder: Path, step: Step) -> Mapping[str, int]:
-            readers = {split: None if produced else self._reader(split) for split in order}
+            readers = {split: ShardReader(shards, split) if shards else None for split in order}
             splits = {
                 split: _stepped(encoded(name, samples, features, readers[split]), step)
                 for split, samples in order.items()
             }
-            return {"tars": len(write_column(folder, name, splits, spec).column.shards)}
+            return {"tars": len(write_column(folder, name, splits, self.recipe.shards).column.shards)}
 
         return self._once(f"column {name}", work, sum(map(len, order.values())), build)
 
@@ -154,20 +163,11 @@ class Packing:
 
         return self._once("shards", self._shards_work, sum(map(len, produced.order.values())), build)
 
-    def _late(self, order: Order) -> Readers:
-        """Features of the shards' samples by the encoders that lack a column, all in one pass over the media."""
-        columns = self.recipe.columns
-        lacking = [name for name in columns if not self.workspace.find(self._column_work(name, order))]
-        return self.encode([sample for samples in order.values() for sample in samples], lacking)
-
     @property
     def _found(self) -> Artefact:
         if self.shards is None:
             raise ValueError("no shards were found")
         return self.shards
-
-    def _reader(self, split: Split) -> ShardReader:
-        return ShardReader(self._found.folder, split)
 
     def _once(
         self, label: str, work: Work, total: int, build: Callable[[Path, Step], Mapping[str, int]]
