@@ -9,7 +9,7 @@ from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
 from schemas.gates import Gates
-from schemas.media import Sampling
+from schemas.media import FRAMES_SUFFIXES, FramesCodec, Sampling
 from schemas.plan import Barred
 from schemas.sample import Category, Generator, MediaRef, Modality, Split
 
@@ -168,7 +168,7 @@ class Ledger(Account):
 
     frames_for: tuple[Category, ...] = ()
     """Video samples of these categories carry their frames."""
-    frames_codec: Literal["rawvideo", "mjpeg"] = "rawvideo"
+    frames_codec: FramesCodec = "rawvideo"
     """How."""
     total: dict[str, Count]
     """By split."""
@@ -195,7 +195,7 @@ class Ledger(Account):
     @property
     def frames_suffix(self) -> Literal["npy", "mjpeg"]:
         """End of a frames member's name."""
-        return "npy" if self.frames_codec == "rawvideo" else "mjpeg"
+        return FRAMES_SUFFIXES[self.frames_codec]
 
     @property
     def size_bytes(self) -> int:

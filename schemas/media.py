@@ -11,6 +11,13 @@ Sampling = Literal["fps", "uniform", "released_compat"]
 """How the times of a film's frames are chosen: see `DecodeSpec.sampling`."""
 
 
+FramesCodec = Literal["rawvideo", "mjpeg"]
+"""How carried frames are kept, by libav's names."""
+
+FRAMES_SUFFIXES: dict[FramesCodec, Literal["npy", "mjpeg"]] = {"rawvideo": "npy", "mjpeg": "mjpeg"}
+"""End of a frames member's name."""
+
+
 class Preprocessing(Record):
     """From a decoded frame to an encoder's uint8 input, and from there to its float input.
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.encoders import EncoderSpec
 from schemas.gates import Gate, Gates, LicenceGate
-from schemas.media import DecodeSpec
+from schemas.media import DecodeSpec, FramesCodec
 from schemas.sample import Category, Modality, Split
 
 SOURCE_NAME = "Prefix of the samples' keys, and the name under which the ledger counts them."
@@ -146,7 +146,7 @@ class ShardsSpec(Record):
     frames_for: tuple[Category, ...] = Field(
         default=(), description="Video samples of these categories also carry their frames (training stage 2)."
     )
-    frames_codec: Literal["rawvideo", "mjpeg"] = Field(
+    frames_codec: FramesCodec = Field(
         default="rawvideo",
         description="How carried frames are kept: `rawvideo` as they are, `mjpeg` as JPEG pictures, full chroma.",
     )

@@ -12,6 +12,7 @@ from schemas.arrays import EncoderProvenance, Features
 from schemas.base import InputError, digest
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
+from schemas.media import FRAMES_SUFFIXES
 from schemas.recipe import Recipe, ShardsSpec
 from schemas.sample import QuestionAnswer, Sample
 
@@ -119,19 +120,16 @@ def frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool
 
 def check_room_for_names(key: str, recipe: Recipe) -> None:
     """Raises InputError if a member of sample `key` would have a name that other readers cut."""
-    frames = ("frames.npy" if recipe.shards.frames_codec == "rawvideo" else "frames.mjpeg",) * bool(
-        recipe.shards.frames_for
-    )
-    suffixes = [f"{name}.{end}" for name in recipe.encoders for end in ("scale.npy", *frames)]
-    longest = max(suffixes, key=len)
-    try:
-        _check_name(f"{key}.{longest}")
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    frames = [f"frames.{FRAMES_SUFFIXES[recipe.shards.frames_codec]}"] if recipe.shards.frames_for else []
+    for name, spec in recipe.encoders.items():
+        arrays = "scale.npy" if spec.store.dtype == "int8" else "npy"
+        column = ["json"] if spec.store.place == "column" else []
+        for end in (arrays, *column, *frames):
+            _check_name(f"{key}.{name}.{end}")
 
 
 def check_names(key: str, members: Sequence[Member]) -> None:
-    """Raises ValueError where a member of sample `key` has a name that other readers would cut."""
+    """Raises InputError where a member of sample `key` has a name that other readers would cut."""
     for member in members:
         _check_name(f"{key}.{member.suffix}")
 
@@ -154,7 +152,7 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 def _check_name(name: str) -> None:
     if len(name.encode()) > MAX_NAME_BYTES:
-        raise ValueError(
+        raise InputError(
             f"tar member name {name!r} has {len(name.encode())} bytes, other readers cut it at {MAX_NAME_BYTES}: "
             "shorten the key or the encoder's name"
         )

@@ -13,8 +13,10 @@ from flows.publish import OutputError, check_output, check_writable
 from pipeline.features.origins import check_unchanged, weights_stamp
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner
+from pipeline.shards.members import check_room_for_names
 from schemas.base import InputError
-from schemas.recipe import Recipe
+from schemas.encoders import StoreSpec
+from schemas.recipe import Recipe, ShardsSpec
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample
 
@@ -83,6 +85,14 @@ def test_a_name_that_readers_would_cut_is_told_before_anything_is_encoded(build)
     build._remember([picture("k" * 80, "own")])
     with pytest.raises(InputError, match="shorten the key or the encoder's name"):
         build.plan()
+
+
+def test_a_name_that_just_fits_is_let_in(build):
+    plain = {name: spec.model_copy(update={"store": StoreSpec()}) for name, spec in build.recipe.encoders.items()}
+    bare = build.recipe.model_copy(update={"encoders": plain, "shards": ShardsSpec()})
+    check_room_for_names("k" * 80, bare)  # with .internvideo2.npy 97 bytes; .internvideo2.scale.npy would be 103
+    with pytest.raises(InputError, match=r"internvideo2\.scale\.npy' has 103 bytes"):
+        check_room_for_names("k" * 80, build.recipe.model_copy(update={"shards": ShardsSpec()}))
 
 
 def test_a_mixture_of_another_name_is_not_replaced(tmp_path, build):
