@@ -40,7 +40,7 @@ _SAME = {
 }  # fmt: skip
 
 
-class Changed(Exception):  # noqa: N818
+class ChangedError(Exception):
     """An answer that is of other bytes than those asked for."""
 
 
@@ -51,7 +51,7 @@ def client_faults() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
     from s3transfer.exceptions import S3DownloadFailedError
 
-    return (Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, Changed)
+    return (Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, ChangedError)
 
 
 def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> InputError:
@@ -78,7 +78,7 @@ def _kind(error: Exception) -> str:
     from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
     classes: list[tuple[str, tuple[Any, ...]]] = [
-        ("changed", (Changed, S3DownloadFailedError)),
+        ("changed", (ChangedError, S3DownloadFailedError)),
         ("strange", (ResponseParserError,)),
         (
             "absent credentials",

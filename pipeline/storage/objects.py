@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pipeline.runtime.files import published
 from pipeline.storage.checksums import check_file
-from pipeline.storage.faults import LOG_IN, REACH, Changed, client_faults, is_mute, refusal
+from pipeline.storage.faults import LOG_IN, REACH, ChangedError, client_faults, is_mute, refusal
 from schemas.base import InputError
 from schemas.stores import S3Url
 
@@ -118,7 +118,7 @@ class ObjectStore:
 
         def check(parsed: dict[str, Any], model: Any, **_: Any) -> None:
             if "Error" not in parsed and parsed.get("ETag") != stored.etag:
-                raise Changed(f"{stored.url} has ETag {parsed.get('ETag')}, not {stored.etag}")
+                raise ChangedError(f"{stored.url} has ETag {parsed.get('ETag')}, not {stored.etag}")
             if "Error" not in parsed and model.name == "HeadObject":
                 heads.append(parsed)
 
