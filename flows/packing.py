@@ -109,7 +109,7 @@ class Packing:
             "weights": {name: self.stamps[name] for name in recipe.encoders},
         }
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
-        return Work("shards", 3, config, self.sources)
+        return Work("shards", 4, config, self.sources)
 
     def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
         # Their order too: which samples shards hold follows from failures as well, and those may pass.

@@ -31,6 +31,8 @@ class Conversation(Record):
     """`Sample.binding_sha256()` as it came back with the reply."""
     turns: tuple[Turn, ...] = Field(min_length=2)
     generator: Generator
+    llm_tokens: int = Field(default=0, ge=0)
+    """Of all turns, by the tokenizer of the recipe; 0 where it names none."""
 
     @model_validator(mode="after")
     def _check_roles(self) -> Self:

@@ -10,8 +10,9 @@ from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
 from schemas.gates import Gates
 from schemas.media import FRAMES_SUFFIXES, FramesCodec, Sampling
-from schemas.plan import Barred
+from schemas.plan import STRATUM_PATTERN, Barred
 from schemas.sample import Category, Generator, MediaRef, Modality, Split
+from schemas.units import Unit
 
 LEDGER = "ledger.json"
 """The ledger's name in the mixture's folder. It is written last: a folder without it holds no mixture."""
@@ -36,6 +37,10 @@ class ShardSample(Record):
     text_sha256: Sha256
     """`digest([key, binding_sha256, turns])`: a text moved to another sample no longer fits it."""
     conversations: tuple[Turn, ...] = Field(min_length=2)
+    llm_tokens: int = Field(default=0, ge=0)
+    """Of all turns, by the tokenizer that the ledger names, template and special tokens left out; 0 without one."""
+    epoch: int = Field(default=0, ge=0)
+    """Which pass over its source this is: 0 for the first; a later one has a key that ends in `-e{epoch}`."""
     questions: tuple[dict[str, str], ...] = ()
     """`{question, answer, topic, evidence}` of the annotations, for scoring held-out samples."""
     media: tuple[MediaRef, ...] = ()
@@ -67,12 +72,20 @@ class Count(Record):
 
     samples: int = 0
     turns: int = 0
+    llm_tokens: int = 0
+    """As the samples tell; 0 where no tokenizer was named."""
+    visual_tokens: int = 0
+    """`frames` times the `tokens_per_frame` of the account."""
     clips: int = 0
     frames: int = 0
     media_ns: int = 0
     """Sum of the spans of the media that samples speak about."""
     bytes: int = 0
     """Of the members of the samples' own tars, headers left out; columns count in `Ledger.member_bytes`."""
+
+    def of(self, unit: Unit) -> int:
+        """The count in `unit`; seconds in nanoseconds."""
+        return int(getattr(self, unit.field))
 
 
 class ShardEntry(Record):
@@ -105,14 +118,19 @@ class Column(Record):
 class Asked(Record):
     """One stratum's quota and what became of it."""
 
-    stratum: str = Field(pattern=r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}$")
-    """`Stratum.label`: `split/modality/source`."""
+    stratum: str = Field(pattern=STRATUM_PATTERN)
+    """`Stratum.label`: `split/modality/source`, or `split/modality/source/category`."""
     asked: int = Field(ge=0)
+    """Samples."""
     found: int = Field(default=0, ge=0)
     """Samples of it in the shards; the writer counts, whatever it was handed."""
     candidates: int = Field(ge=0)
     replaced: int = Field(ge=0)
     """Places that went to a reserve because a first choice failed."""
+    target: int = Field(default=0, ge=0)
+    """What the recipe asks, in the ledger's unit (seconds in ns); 0 where that is samples, and `asked` tells."""
+    measured: int = Field(default=0, ge=0)
+    """What the samples in the shards come to in that unit; whole samples, so as near to `target` as they get."""
 
 
 class Flow(Record):
@@ -124,12 +142,14 @@ class Flow(Record):
     rejected: int = Field(ge=0)
     filtered: int = Field(default=0, ge=0)
     barred: int = Field(default=0, ge=0)
-    """Of the filtered, those that a gate of the recipe shuts out; the rest stayed in reserve."""
+    """Of the filtered, those that a gate of the recipe shuts out."""
+    kept: int = Field(default=0, ge=0)
+    """Of the filtered, those that the mixture before this one holds already; the rest stayed in reserve."""
 
     @property
     def reserve(self) -> int:
         """Filtered because no quota called for them."""
-        return self.filtered - self.barred
+        return self.filtered - self.barred - self.kept
 
 
 class Origin(Record):
@@ -153,6 +173,12 @@ class Account(Record):
     """How the times of frames were chosen."""
     shares: dict[Modality, Rational]
     """Percent of the train split, as the recipe asks."""
+    unit: Unit = Unit.SAMPLES
+    """What the shares are shares of."""
+    tokens_per_frame: int = 16
+    """Visual tokens that a frame is counted as."""
+    tokenizer_sha256: Sha256 | Literal[""] = ""
+    """Of the `tokenizer.json` beside the ledger by which LLM tokens were counted; empty where none was named."""
     asked: tuple[Asked, ...]
     flows: tuple[Flow, ...]
     rejected: dict[str, int]

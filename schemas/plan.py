@@ -1,11 +1,17 @@
 """`Stratum` and `Quota`: what is counted as one, and how many are wanted of it."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from schemas.base import Name, Record
-from schemas.sample import Modality, Split
+from schemas.sample import Category, Modality, Split
+
+STRATUM_PATTERN = (
+    r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}"
+    r"(/(" + "|".join(Category) + r"))?$"
+)
+"""Of `Stratum.label`."""
 
 
 class Stratum(Record):
@@ -14,11 +20,20 @@ class Stratum(Record):
     split: Split
     modality: Modality
     source: Name
+    category: Category | None = None
+    """Only where the recipe gives the categories of this source shares of their own."""
+
+    @classmethod
+    def labelled(cls, label: str) -> Self:
+        """The stratum of a label."""
+        names = ("split", "modality", "source", "category")
+        return cls.model_validate(dict(zip(names, label.split("/"), strict=False)))
 
     @property
     def label(self) -> str:
-        """For people and file names: `train/video/shapes`."""
-        return f"{self.split}/{self.modality}/{self.source}"
+        """For people and file names: `train/video/shapes`, or `train/video/shapes/captioning`."""
+        whole = f"{self.split}/{self.modality}/{self.source}"
+        return f"{whole}/{self.category}" if self.category else whole
 
 
 class Quota(Record):
@@ -38,9 +53,9 @@ class Quota(Record):
 
 
 class Barred(Record):
-    """Candidates of one stratum that a gate of the recipe shuts out for one reason."""
+    """Candidates of one stratum that are shut out for one reason."""
 
-    stratum: str = Field(pattern=r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}$")
+    stratum: str = Field(pattern=STRATUM_PATTERN)
     """`Stratum.label`."""
     gate: Literal["licence", "annotator"]
     value: str

@@ -116,9 +116,11 @@ def check_counts(recount: Recount, ledger: Ledger) -> Defects:
 
 def check_quotas(recount: Recount, ledger: Ledger) -> Defects:
     """Each stratum holds exactly the samples asked of it, and the ledger says so."""
-    asked = {row.stratum: row for row in ledger.asked}
-    for stratum in sorted(asked.keys() | recount.strata.keys()):
-        row, found = asked.get(stratum), recount.strata[stratum]
+    asked, strata = {row.stratum: row for row in ledger.asked}, Counter[str]()
+    for finest, samples in recount.strata.items():
+        strata[finest if finest in asked else finest.rpartition("/")[0]] += samples
+    for stratum in sorted(asked.keys() | strata.keys()):
+        row, found = asked.get(stratum), strata[stratum]
         if row is None:
             yield Code.QUOTA_MISSED, f"{stratum} holds {found} samples, none were asked for", ""
         elif not row.asked == found == row.found:
@@ -213,7 +215,7 @@ def _asked(ledger: Ledger, split: Split) -> Counter[Modality]:
     """Samples asked for of a split, by modality."""
     asked: Counter[Modality] = Counter()
     for row in ledger.asked:
-        name, modality, _ = row.stratum.split("/", 2)
+        name, modality, *_ = row.stratum.split("/")
         if name == split:
             asked[Modality(modality)] += row.asked
     return asked

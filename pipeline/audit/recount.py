@@ -36,9 +36,11 @@ class ShardFound(TarFound):
 class Recount:
     """Sums over all samples that could be read, and what is needed to compare them with each other."""
 
+    tokens_per_frame: int = 16
+    """Visual tokens that a frame is counted as."""
     tables: dict[str, dict[str, Counter[str]]] = field(default_factory=lambda: {t: {} for t in TABLES})
     strata: Counter[str] = field(default_factory=Counter)
-    """Samples by `split/modality/source`."""
+    """Samples by `split/modality/source/category`."""
     shards: list[ShardFound] = field(default_factory=list)
     columns: dict[str, list[TarFound]] = field(default_factory=dict)
     """Tars by encoder."""
@@ -58,11 +60,11 @@ class Recount:
 
     def add(self, sample: ShardSample, size_bytes: int) -> Counter[str]:
         """Takes one sample in; returns its line of the account."""
-        line = _line(sample, size_bytes)
+        line = _line(sample, size_bytes, self.tokens_per_frame)
         split = sample.split
         for table, label in zip(TABLES, _labels(sample), strict=True):
             self.tables[table].setdefault(label, Counter()).update(line)
-        self.strata[f"{split}/{sample.modality}/{sample.source}"] += 1
+        self.strata[f"{split}/{sample.modality}/{sample.source}/{sample.category}"] += 1
         self.order[split].append(_INDEX[sample.modality])
         for medium in sample.media:
             if medium.sha256:
@@ -141,12 +143,21 @@ def _fill(first: dict[str, str], later: dict[str, str]) -> None:
         first.setdefault(key, value)
 
 
-def _line(sample: ShardSample, size_bytes: int) -> Counter[str]:
+def _line(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Counter[str]:
     frames = sum(len(clip.pts_ns) for clip in sample.clips)
     spans = [(m.exclusive_end_ns if m.exclusive_end_ns else m.duration_ns) - m.start_ns for m in sample.media]
     media_ns = sum(span for span in spans if span > 0)
     turns, clips = len(sample.conversations), len(sample.clips)
-    return Counter(samples=1, turns=turns, clips=clips, frames=frames, media_ns=media_ns, bytes=size_bytes)
+    return Counter(
+        samples=1,
+        turns=turns,
+        llm_tokens=sample.llm_tokens,
+        visual_tokens=tokens_per_frame * frames,
+        clips=clips,
+        frames=frames,
+        media_ns=media_ns,
+        bytes=size_bytes,
+    )
 
 
 def _labels(sample: ShardSample) -> tuple[str, ...]:

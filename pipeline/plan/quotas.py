@@ -71,8 +71,7 @@ def quotas(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Sequenc
 def _by_stratum(barred: Sequence[Barred]) -> Counter[Stratum]:
     counts: Counter[Stratum] = Counter()
     for row in barred:
-        split, modality, source = row.stratum.split("/")
-        counts[Stratum(split=Split(split), modality=Modality(modality), source=source)] += row.samples
+        counts[Stratum.labelled(row.stratum)] += row.samples
     return counts
 
 

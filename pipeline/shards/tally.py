@@ -8,13 +8,16 @@ from schemas.arrays import StorageLoss
 from schemas.ledger import Count, Origin, ShardSample
 
 
-def counted(sample: ShardSample, size_bytes: int) -> Counter[str]:
+def counted(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Counter[str]:
     """One sample as a line of an account; `size_bytes` is of all its members."""
+    frames = sum(len(clip.t_ns) for clip in sample.clips)
     return Counter(
         samples=1,
         turns=len(sample.conversations),
+        llm_tokens=sample.llm_tokens,
+        visual_tokens=frames * tokens_per_frame,
         clips=len(sample.clips),
-        frames=sum(len(clip.t_ns) for clip in sample.clips),
+        frames=frames,
         media_ns=sum(max(0, (m.exclusive_end_ns or m.duration_ns) - m.start_ns) for m in sample.media),
         bytes=size_bytes,
     )
@@ -53,7 +56,8 @@ class Tally:
         self._tables["total"][sample.split].update(line)
         for table, label in labels.items():
             self._tables[table][f"{sample.split}/{label}"].update(line)
-        self._strata[f"{sample.split}/{sample.modality}/{sample.source}"] += 1
+        stratum = f"{sample.split}/{sample.modality}/{sample.source}"
+        self._strata.update((stratum, f"{stratum}/{sample.category}"))
         for name, loss in sample.storage_loss.items():
             self._losses.setdefault(name, []).append((len(sample.clips), loss))
         whose = (sample.licence, sample.annotator.name, sample.generator.name)
@@ -61,7 +65,7 @@ class Tally:
             names.add(name)
 
     def found(self, stratum: str) -> int:
-        """Samples of a stratum, by its label."""
+        """Samples of a stratum, by its label, with a category or without."""
         return self._strata[stratum]
 
     def tables(self) -> dict[str, dict[str, Count]]:

@@ -42,7 +42,9 @@ def write_mixture(
             position = 0
             rows = _rows(splits.get(split, ()), split, known, spec)
             for shard in write_tars(folder, split, rows, spec.samples_per_shard):
-                lines = [counted(sample, sum(place.sizes)) for sample, place in shard.samples]
+                lines = [
+                    counted(sample, sum(place.sizes), account.tokens_per_frame) for sample, place in shard.samples
+                ]
                 for (sample, place), line in zip(shard.samples, lines, strict=True):
                     index.add(split, position, sample.key, shard.name, place, traits(sample))
                     tally.add(sample, line, dict(zip(place.members, place.sizes, strict=True)))
