@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.plan.apportion import apportion
 from pipeline.plan.order import interleave
-from pipeline.plan.quotas import apportion
 from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta

@@ -22,6 +22,8 @@ def make_account(
     flows: Sequence[Flow],
     rejections: Iterable[Rejection],
     barred: Sequence[Barred] = (),
+    repeated: int = 0,
+    tokenizer_sha256: str = "",
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -35,6 +37,10 @@ def make_account(
         rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
         gates=recipe.mixture.gates,
         barred=tuple(barred),
+        unit=recipe.mixture.unit,
+        repeated=repeated,
+        tokens_per_frame=recipe.mixture.tokens_per_frame,
+        tokenizer_sha256=tokenizer_sha256,
     )
 
 
@@ -44,12 +50,15 @@ def make_flows(
     features: Sequence[Artefact],
     redone: Sequence[Artefact],
     refused: Mapping[str, int],
+    packed: int,
     barred: int = 0,
 ) -> list[Flow]:
     """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
 
     What the plan filters out are candidates that no quota called for, the reserves that stayed reserves, and
-    those that the recipe's gates bar. `redone` are second tries of what `features` rejected.
+    those that the recipe's gates bar. What later stages filter out was worked on and proved more than a target in
+    turns, tokens or bytes calls for: `packed` of the encoded samples go into shards. `redone` are second tries of
+    what `features` rejected.
     """
     came, spoken, seen = _through(ingested), _through(talks), _through(features)
     outputs = seen.outputs + _through(redone).outputs
@@ -64,9 +73,21 @@ def make_flows(
             filtered=came.outputs - spoken.inputs,
             barred=barred,
         ),
-        Flow(stage="conversations", inputs=spoken.inputs, outputs=spoken.outputs, rejected=spoken.rejected),
+        Flow(
+            stage="conversations",
+            inputs=spoken.inputs,
+            outputs=seen.inputs,
+            rejected=spoken.rejected,
+            filtered=spoken.outputs - seen.inputs,
+        ),
         Flow(stage="decode", inputs=seen.inputs, outputs=decoded, rejected=refused.get("decode", 0)),
-        Flow(stage="features", inputs=decoded, outputs=outputs, rejected=decoded - outputs),
+        Flow(
+            stage="features",
+            inputs=decoded,
+            outputs=packed,
+            rejected=decoded - outputs,
+            filtered=outputs - packed,
+        ),
     ]
 
 
@@ -84,7 +105,8 @@ def _through(artefacts: Sequence[Artefact]) -> Part:
 def _asked(quota: Quota, candidates: Rows, chosen: Rows) -> Asked:
     return Asked(
         stratum=quota.stratum.label,
-        asked=quota.samples,
+        asked=len(chosen),
         candidates=quota.candidates,
-        replaced=len(np.setdiff1d(chosen, candidates[: quota.samples])),
+        replaced=len(np.setdiff1d(chosen, candidates[: len(chosen)])),
+        target=quota.target,
     )

@@ -19,23 +19,26 @@ from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
+from flows.measuring import SPOKEN, Measuring, with_passes
 from flows.packing import Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
+from pipeline.conversations.tokens import tokenizer_sha256
 from pipeline.decode.stage import Decode
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
 from pipeline.features.stage import Encode
 from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
-from pipeline.plan.choose import NOBODY, Rows, choose, rank_hash, ranked
+from pipeline.plan.choose import Rows, choose, rank_hash, ranked
 from pipeline.plan.gates import sift
 from pipeline.plan.order import place
+from pipeline.plan.passes import Passes, check_apart
 from pipeline.plan.quotas import quotas
-from pipeline.runtime.contract import ContractError, Stage
+from pipeline.runtime.contract import ContractError, Keyed, Stage
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.passes import Pass, check_budget, forget_rejected, locate, outcomes, run_pass
 from pipeline.runtime.workspace import Artefact, Work, Workspace
@@ -45,7 +48,7 @@ from schemas.ledger import Account, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
-from schemas.sample import Sample, Split
+from schemas.sample import Sample, Split, key_again
 
 PROBER = "pipeline.decode.worker:probe_medium"
 """Ingest looks at media through decode's eyes, in a process of its own; the flow makes the match."""
@@ -89,9 +92,13 @@ class Build:
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples: dict[str, Sample] = {}
-        self._candidates = NOBODY
+        self._tokenizer = ""
+        self._passes = Passes(self._samples)
         self._chosen: dict[Stratum, Rows] = {}
         self._waves: list[Wave] = []
+        self._talks: dict[str, Callable[[], Keyed]] = {}
+        self._encoded: dict[str, Callable[[], Keyed]] = {}
+        """How to read the latest outcome of each sample that was worked on."""
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """Name and action of each step, in order."""
@@ -120,6 +127,7 @@ class Build:
             need_terms(self.recipe)
             check_output(Path(self.recipe.output), self.recipe.name)
             check_writable(Path(self.recipe.workspace))
+            self._tokenizer = tokenizer_sha256(self.recipe.conversations.tokenizer)
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
@@ -149,16 +157,29 @@ class Build:
 
         Raises QuotaError if the candidates cannot fill them.
         """
-        entered, self.barred = sift(self._samples.values(), self.recipe.mixture.gates)
-        self._candidates = ranked(entered, self.recipe.seed)
-        self.quotas = quotas(self.recipe.mixture, self._candidates.counts(), self.barred)
-        longest = max((sample.key for sample in entered), key=len, default="")
+        spec = self.recipe.mixture
+        entered, self.barred = sift(self._samples.values(), spec.gates, spec.categories)
+        check_apart(self._samples, spec.last_epochs)
+        self._candidates = ranked(entered, self.recipe.seed, spec.categories, spec.repeats)
+        self._measuring = Measuring(self.recipe, self._candidates, self._passes)
+        self.quotas = quotas(spec, self._candidates.counts(), self.barred, self._measuring.supply())
+        longest = max((key_again(s.key, spec.last_epochs.get(s.source, 0)) for s in entered), key=len, default="")
         check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
 
     def first_choice(self) -> list[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
-        keys = self._keys(choose(self.quotas, self._candidates, set()))
-        return [self._samples[key] for key in sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key))]
+        keys = self._keys(self._choose())
+        return [self._passes[key] for key in sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key))]
+
+    def _choose(self) -> dict[Stratum, Rows]:
+        """Of those that have not failed."""
+        failed = {
+            key_again(key, epoch)
+            for key in self.rejections
+            if key in self._samples
+            for epoch in range(self.recipe.mixture.last_epochs.get(self._samples[key].source, 0) + 1)
+        }
+        return choose(self.quotas, self._candidates, failed, self._measuring.sizes)
 
     def _keys(self, chosen: Mapping[Stratum, Rows]) -> list[str]:
         return [key for rows in chosen.values() for key in self._candidates.keys_at(rows)]
@@ -176,25 +197,33 @@ class Build:
         if found := self._packing.shards:
             self.rejections |= {refused.key: refused for refused in read_rejections(found.folder / REJECTIONS)}
             return
-        done: set[str] = set()
-        while True:
-            failed = done & self.rejections.keys()
-            self._chosen = choose(self.quotas, self._candidates, failed)
-            todo = [key for key in self._keys(self._chosen) if key not in done]
-            if not todo:
-                break
+        while todo := self._todo():
             label = f" (reserves, round {len(self._waves)})" if self._waves else ""
-            self._waves.append(self._wave([self._samples[key] for key in todo], label))
-            done.update(todo)
+            self._waves.append(self._wave(todo, label))
             check_budget("conversations", [wave.talks for wave in self._waves], self.recipe.budgets.conversations)
             features = [wave.features for wave in self._waves]
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes())
 
+    def _todo(self) -> list[Sample]:
+        """What is chosen now and not worked on yet. A later pass takes what the first one gave."""
+        self._chosen = self._choose()
+        keys = dict.fromkeys(self._passes.first(key) for key in self._keys(self._chosen))
+        return [self._samples[key] for key in keys if key not in self._encoded]
+
     def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
-        talks = self._pass(self._talking(samples), f"conversations{label}")
-        alive = [sample for sample in samples if sample.key not in self.rejections]
+        silent = [sample for sample in samples if sample.key not in self._talks]
+        talks = self._pass(self._talking(silent), f"conversations{label}")
+        self._talks |= locate(talks)
+        self._measuring.spoken(talks)
+        # Talks that proved longer than thought leave some of these in reserve: those are not encoded.
+        wanted = self._todo() if self.recipe.mixture.unit in SPOKEN else samples
+        alive = [sample for sample in wanted if sample.key in self._talks and sample.key not in self.rejections]
         features = self._pass(self._encoding(alive, list(self.recipe.encoders)), f"features{label}")
-        return Wave(talks, features, self._redone(alive, label))
+        wave = Wave(talks, features, self._redone(alive, label))
+        self._encoded |= locate(features) | (locate(wave.redone) if wave.redone else {})
+        for artefact in filter(None, (features, wave.redone)):
+            self._measuring.encoded(artefact, self._talks, self._encoded)
+        return wave
 
     def _redone(self, samples: Sequence[Sample], label: str) -> Artefact | None:
         """A column never decides what a mixture holds, so what failed beside its encoder is tried without it."""
@@ -211,7 +240,8 @@ class Build:
 
     def _talking(self, samples: Sequence[Sample]) -> Pass:
         recipe = self.recipe
-        config = {"conversations": recipe.conversations.model_dump(mode="json"), "seed": recipe.seed}
+        talk = recipe.conversations.model_dump(mode="json")
+        config = {"conversations": talk, "seed": recipe.seed, "tokenizer": self._tokenizer}
         stages = (Converse(recipe.conversations, recipe.seed),)
         return Pass("conversations", stages, config, samples, self._ingest_fingerprints(), TALK_PART)
 
@@ -262,27 +292,30 @@ class Build:
             self.recipe,
             self._workspace,
             self._display,
-            self._samples,
+            self._passes,
             self._ingest_fingerprints(),
             self._stamps,
+            self._tokenizer,
             self._late,
         )
 
     def _produced(self) -> Produced:
-        talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
         features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
-        redone = {key: read for artefact in self._redone_passes() for key, read in locate(artefact).items()}
-        return Produced(
-            self._order(), talks, {**features, **redone}, features, self._account(), self.rejections.values()
+        order = self._order()
+        keys = [sample.key for samples in order.values() for sample in samples]
+        talks, encoded, of_columns = (
+            with_passes(each, self._passes, keys) for each in (self._talks, self._encoded, features)
         )
+        return Produced(order, talks, encoded, of_columns, self._account(keys), self.rejections.values())
 
     def _order(self) -> dict[Split, list[Sample]]:
-        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
+        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
         keys = self._candidates.keys
-        placed = {split: place(own, keys, self.recipe.seed) for split, own in chosen.items()}
+        epochs = self._candidates.epochs
+        placed = {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}
         return {
-            split: [self._samples[key] for key in self._candidates.keys_at(rows)] for split, rows in placed.items()
+            split: [self._passes[key] for key in self._candidates.keys_at(rows)] for split, rows in placed.items()
         }
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
@@ -290,19 +323,21 @@ class Build:
         columns = self.recipe.columns
         # A run that was killed between two columns has encoded all that lacked then: the first ones are made first.
         wider = [columns[start:] for start in range(len(columns)) if set(lacking) <= set(columns[start:])]
-        jobs = [self._encoding(samples, names, check_digests=True) for names in (*wider, lacking)]
+        firsts = [sample for sample in samples if not sample.epoch]
+        jobs = [self._encoding(firsts, names, check_digests=True) for names in (*wider, lacking)]
         job = next((job for job in jobs if self._workspace.find(job.work)), jobs[-1])
         artefact = self._pass(job, "features of new columns")
         if refused := list(outcomes(artefact, Rejection)):
             forget_rejected(artefact)  # a film may come back, a worker may live: they are tried again
-            raise refuse(lacking, refused, len(samples))
-        return locate(artefact)
+            raise refuse(lacking, refused, len(firsts))
+        return with_passes(locate(artefact), self._passes, [sample.key for sample in samples])
 
-    def _account(self) -> Account:
+    def _account(self, keys: Sequence[str]) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
         barred = sum(row.samples for row in self.barred)
-        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, barred)
+        packed = sum(key in self._encoded for key in keys)
+        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, packed, barred)
         return make_account(
             self.recipe.without_columns(),
             self.quotas,
@@ -311,6 +346,8 @@ class Build:
             flows,
             self.rejections.values(),
             self.barred,
+            len(keys) - packed,
+            self._tokenizer,
         )
 
     def audit(self) -> None:
@@ -322,7 +359,7 @@ class Build:
             progress(1, 1)
 
     def _draw(self, folder: Path) -> Mapping[str, int]:
-        gallery = make_gallery(self._packed.folder, self.ledger, self._samples, self.recipe.decode, self._roots)
+        gallery = make_gallery(self._packed.folder, self.ledger, self._passes, self.recipe.decode, self._roots)
         figures = make_figures(self._packed.folder, self.ledger)
         write_report(folder / "report.html", self.ledger, self.findings.findings, gallery, figures)
         return {"findings": sum(self.findings.finding_counts.values())}

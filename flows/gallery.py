@@ -1,7 +1,7 @@
 """A few samples of every stratum, with pictures, for a person to look at."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ _THUMBNAIL = Preprocessing(size=SIDE, pad_colour=(24, 24, 27), mean=(0, 0, 0), s
 
 
 def make_gallery(
-    folder: Path, ledger: Ledger, samples: dict[str, Sample], decode: DecodeSpec, roots: dict[str, str]
+    folder: Path, ledger: Ledger, samples: Mapping[str, Sample], decode: DecodeSpec, roots: dict[str, str]
 ) -> list[GalleryItem]:
     """The chosen samples as the tars hold them, with contact sheets decoded anew from their media."""
     from pipeline.decode.stage import Decode

@@ -67,6 +67,8 @@ class Packing:
     """Fingerprints of what was ingested."""
     stamps: Mapping[str, Any]
     """By encoder, what tells its weights from others under the same name."""
+    tokenizer: str
+    """Digest of the recipe's tokenizer; empty where it names none."""
     encode: Callable[[Sequence[Sample], Sequence[str]], Readers]
     """Features of samples by these encoders, for columns that come later than their shards."""
 
@@ -107,6 +109,7 @@ class Packing:
             "recipe": recipe.mixture_sha256(),
             "stages": [[stage.name, stage.version] for stage in (Converse, Decode, Encode)],
             "weights": {name: self.stamps[name] for name in recipe.encoders},
+            "tokenizer": self.tokenizer,
         }
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
         return Work("shards", 4, config, self.sources)
@@ -157,7 +160,9 @@ class Packing:
             splits = {
                 split: _stepped(_records(samples, produced), step) for split, samples in produced.order.items()
             }
-            ledger = write_mixture(folder, splits, list(recipe.encoders), recipe.shards, produced.account)
+            tokenizer = Path(recipe.conversations.tokenizer) if self.tokenizer else None
+            encoders, shards = list(recipe.encoders), recipe.shards
+            ledger = write_mixture(folder, splits, encoders, shards, produced.account, tokenizer)
             write_rejections(folder / REJECTIONS, produced.rejections)
             return _counts(ledger)
 

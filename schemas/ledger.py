@@ -16,6 +16,8 @@ from schemas.units import Unit
 
 LEDGER = "ledger.json"
 """The ledger's name in the mixture's folder. It is written last: a folder without it holds no mixture."""
+TOKENIZER = "tokenizer.json"
+"""The tokenizer's name there, where LLM tokens are counted."""
 INDEX = "index.parquet"
 """The index's name there: one row a sample."""
 
@@ -175,6 +177,8 @@ class Account(Record):
     """Percent of the train split, as the recipe asks."""
     unit: Unit = Unit.SAMPLES
     """What the shares are shares of."""
+    repeated: int = Field(default=0, ge=0)
+    """Samples in the shards that are of a later pass over their source; stages met each once, in its first."""
     tokens_per_frame: int = 16
     """Visual tokens that a frame is counted as."""
     tokenizer_sha256: Sha256 | Literal[""] = ""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from schemas.base import Name, Record
 from schemas.sample import Category, Modality, Split
+from schemas.units import Unit
 
 STRATUM_PATTERN = (
     r"^(train|heldout)/(text|image|multi_image|video)/[a-z0-9][a-z0-9_-]{0,31}"
@@ -23,6 +24,10 @@ class Stratum(Record):
     category: Category | None = None
     """Only where the recipe gives the categories of this source shares of their own."""
 
+    def of_category(self, category: str) -> Self:
+        """The part of it that is of one category."""
+        return self.model_copy(update={"category": Category(category)})
+
     @classmethod
     def labelled(cls, label: str) -> Self:
         """The stratum of a label."""
@@ -37,10 +42,14 @@ class Stratum(Record):
 
 
 class Quota(Record):
-    """Samples wanted of one stratum, and candidates found."""
+    """What is wanted of one stratum, and candidates found."""
 
     stratum: Stratum
-    samples: int = Field(ge=0)
+    samples: int = Field(default=0, ge=0)
+    """Wanted, where samples are what is shared."""
+    target: int = Field(default=0, ge=0)
+    """Wanted in another unit (seconds in ns): then as many samples as reach it, and `samples` is 0."""
+    unit: Unit = Unit.SAMPLES
     candidates: int = Field(ge=0)
     """Those that may enter."""
     barred: int = Field(default=0, ge=0)

@@ -5,6 +5,7 @@ prints them as comments. `runtime` is left out of every fingerprint: it changes 
 """
 
 from fractions import Fraction
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from schemas.encoders import EncoderSpec
 from schemas.gates import Gate, Gates, LicenceGate
 from schemas.media import DecodeSpec, FramesCodec
 from schemas.sample import Category, Modality, Split
+from schemas.units import Unit
 
 SOURCE_NAME = "Prefix of the samples' keys, and the name under which the ledger counts them."
 
@@ -86,18 +88,48 @@ SourceSpec = Annotated[
 ]
 
 Percent = Annotated[Rational, Field(ge=0, le=100)]
+Weight = Annotated[Rational, Field(ge=0)]
+
+MAX_SAMPLES = 10_000_000
+"""Of a split: row numbers and positions are 32 bits wide, and a plan of as many fits the memory of a laptop."""
 
 
 class MixtureSpec(Record):
-    """How many samples of what. Shares are exact: integers by the largest-remainder rule."""
+    """How much of what. Shares are exact: integers by the largest-remainder rule."""
 
-    total: int = Field(ge=1, le=10_000_000, description="Samples of the train split.")
-    shares: dict[Modality, Percent] = Field(
-        description="Percent of samples a modality; they must sum to exactly 100. Apollo: 10 to 14 % text."
+    total: int = Field(
+        ge=1, le=10**15, description="Size of the train split, in `unit`. At most 10 million samples."
     )
-    weights: dict[Name, Annotated[Rational, Field(ge=0)]] = Field(
+    unit: Unit = Field(
+        default=Unit.SAMPLES,
+        description="What `total`, `shares`, `weights`, `floors` and `caps` count: `samples` (exact), or `turns`, "
+        "`llm_tokens`, `visual_tokens`, `seconds` (of film), `bytes` (of the shards), within one sample a stratum.",
+    )
+    shares: dict[Modality, Percent] = Field(
+        description="Percent a modality; they must sum to exactly 100. Apollo: 10 to 14 % text."
+    )
+    weights: dict[Name, Weight] = Field(
         default_factory=dict,
         description="Relative weight of a source within its modality; 1 where none is given, 0 leaves it out.",
+    )
+    categories: dict[Name, dict[Category, Weight]] = Field(
+        default_factory=dict,
+        description="Relative weight of each category within a source of the train split; one not named stays out.",
+    )
+    floors: dict[Name, Weight] = Field(
+        default_factory=dict,
+        description="Least that a source gives to each modality it has, in `unit`, whatever its weight gives.",
+    )
+    caps: dict[Name, Weight] = Field(
+        default_factory=dict, description="Most that a source gives to each modality it has, in `unit`."
+    )
+    repeats: dict[Name, Annotated[Rational, Field(ge=1, le=100)]] = Field(
+        default_factory=dict,
+        description="Most passes over a source's train samples, 1 where none is given; 2.5 is two and a half. A "
+        "later pass begins when one is used up; its samples are stored again, under keys that end in -e1, -e2, ...",
+    )
+    tokens_per_frame: int = Field(
+        default=16, ge=1, le=4096, description="Visual tokens that a frame counts as; Apollo takes 16 or 32."
     )
     heldout_total: int = Field(
         default=0, ge=0, le=1_000_000, description="Samples of the heldout split, shared like weights."
@@ -118,6 +150,26 @@ class MixtureSpec(Record):
             raise ValueError(f"shares sum to {float(total):g}, must be exactly 100: {_show(self.shares)}")
         return self
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.unit is Unit.SAMPLES and self.total > MAX_SAMPLES:
+            raise ValueError(f"total is {self.total:,} samples, at most {MAX_SAMPLES:,} can be planned at once")
+        for name, bounds in (("floors", self.floors), ("caps", self.caps)):
+            if broken := [each for each, bound in bounds.items() if (bound * self.unit.whole).denominator != 1]:
+                raise ValueError(f"{name} of {', '.join(broken)}: no whole number of {self.unit}")
+        if crossed := [name for name, cap in self.caps.items() if cap < self.floors.get(name, 0)]:
+            raise ValueError(f"the floor of {', '.join(crossed)} lies above its cap")
+        if out := [name for name, floor in self.floors.items() if floor and not self.weights.get(name, 1)]:
+            raise ValueError(f"{', '.join(out)} has a floor, but its weight of 0 leaves it out")
+        if empty := [name for name, weights in self.categories.items() if not any(weights.values())]:
+            raise ValueError(f"categories of {', '.join(empty)}: none has a weight above zero")
+        return self
+
+    @property
+    def last_epochs(self) -> dict[str, int]:
+        """By source that is repeated, the number of its last pass; the first is 0."""
+        return {source: ceil(passes) - 1 for source, passes in self.repeats.items()}
+
     @property
     def gates(self) -> Gates:
         """What may enter."""
@@ -134,6 +186,11 @@ class ConversationSpec(Record):
         default=6, ge=1, le=32,
         description="Most question-and-answer rounds of a talk; the rest of a sample's questions is left out.",
     )  # fmt: skip
+    tokenizer: str = Field(
+        default="",
+        description="Path of the `tokenizer.json` (of Hugging Face's tokenizers) that counts LLM tokens; without "
+        "one none are counted.",
+    )
 
 
 class ShardsSpec(Record):
@@ -271,8 +328,19 @@ class Recipe(Record):
         names = [source.name for source in self.sources]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sources are named {', '.join(twice)}: give each a name of its own")
-        if unknown := sorted(set(self.mixture.weights) - set(names)):
-            raise ValueError(f"mixture.weights names {', '.join(unknown)}, but the sources are {', '.join(names)}")
+        for field in ("weights", "categories", "floors", "caps", "repeats"):
+            if unknown := sorted(set(getattr(self.mixture, field)) - set(names)):
+                raise ValueError(
+                    f"mixture.{field} names {', '.join(unknown)}, but the sources are {', '.join(names)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tokenizer(self) -> Self:
+        if self.mixture.unit is Unit.LLM_TOKENS and not self.conversations.tokenizer:
+            raise ValueError(
+                "mixture.unit is llm_tokens: name the tokenizer.json to count by, conversations.tokenizer"
+            )
         return self
 
     @model_validator(mode="after")

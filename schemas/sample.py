@@ -113,6 +113,11 @@ class TimedEvent(Record):
 Annotation = Annotated[Caption | QuestionAnswer | TimedEvent, Field(discriminator="type")]
 
 
+def key_again(key: str, epoch: int) -> str:
+    """The key of a sample in a later pass over its source: `{key}-e{epoch}`; the first pass has the key itself."""
+    return f"{key}-e{epoch}" if epoch else key
+
+
 class Sample(Record):
     """One candidate: its media, what is known about them, and under which licence."""
 
@@ -128,6 +133,8 @@ class Sample(Record):
     name for its terms."""
     annotator: Generator
     """Who made the annotations: Apollo shuts out what ChatGPT wrote, so it must be known."""
+    epoch: int = Field(default=0, ge=0)
+    """Which pass over its source this is; `again` makes those behind the first."""
 
     @model_validator(mode="after")
     def _check_media(self) -> Self:
@@ -141,6 +148,10 @@ class Sample(Record):
         if not fits[self.modality]:
             raise ValueError(f"a {self.modality} sample cannot carry media {kinds} (key {self.key})")
         return self
+
+    def again(self, epoch: int) -> Self:
+        """The same sample in a later pass over its source, under a key of its own."""
+        return self.model_copy(update={"key": key_again(self.key, epoch), "epoch": epoch})
 
     def binding_sha256(self) -> str:
         """Digest that ties a text to its media: of key, media digests and spans, and annotations.

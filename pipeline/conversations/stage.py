@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.conversations.generator import ConversationGenerator, Reply, Request
 from pipeline.conversations.template import TemplateGenerator
+from pipeline.conversations.tokens import count_tokens, load_tokenizer
 from pipeline.conversations.validators import first_fault
 from pipeline.runtime.contract import ContractError, Stage
 from schemas.base import canonical_json
@@ -12,6 +14,9 @@ from schemas.conversation import Conversation, Role, Turn
 from schemas.recipe import ConversationSpec
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Caption, MediaRef, Modality, QuestionAnswer, Sample, TimedEvent
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 GENERATORS: Mapping[str, Callable[[], ConversationGenerator]] = {"template": TemplateGenerator}
 """By `ConversationSpec.generator`."""
@@ -30,10 +35,13 @@ class Converse(Stage[Sample, Conversation]):
         self._spec = spec
         self._seed = seed
         self._generator = generator or GENERATORS[spec.generator]()
+        self._tokenizer: Tokenizer | None = None
 
     def setup(self) -> None:
-        """Makes the generator ready."""
+        """Makes the generator ready, and the tokenizer if the recipe names one."""
         self._generator.setup()
+        if self._spec.tokenizer:
+            self._tokenizer = load_tokenizer(self._spec.tokenizer)
 
     def process(self, batch: Sequence[Sample]) -> Sequence[Conversation | Rejection]:
         """One conversation a sample, or the reason why there is none. Raises BindingError."""
@@ -54,11 +62,13 @@ class Converse(Stage[Sample, Conversation]):
     def _outcome(self, sample: Sample, request: Request, reply: Reply) -> Conversation | Rejection:
         if fault := first_fault(request, reply.turns):
             return self._reject(sample, Reason.INVALID_CONVERSATION, fault)
+        turns = tuple(Turn(role=Role(turn.role), content=turn.content) for turn in reply.turns)
         return Conversation(
             key=reply.key,
             binding_sha256=reply.binding_sha256,
-            turns=tuple(Turn(role=Role(turn.role), content=turn.content) for turn in reply.turns),
+            turns=turns,
             generator=reply.generator,
+            llm_tokens=count_tokens(self._tokenizer, turns) if self._tokenizer else 0,
         )
 
     def _silent(self, sample: Sample) -> Rejection:

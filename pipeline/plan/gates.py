@@ -1,7 +1,7 @@
 """The gates, before anything costly: candidates that the recipe shuts out are counted and go no further."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 
 from pipeline.plan.choose import stratum_of
@@ -10,8 +10,13 @@ from schemas.plan import Barred
 from schemas.sample import Generator, Sample
 
 
-def sift(samples: Iterable[Sample], gates: Gates) -> tuple[list[Sample], tuple[Barred, ...]]:
-    """The samples that may enter, in their order, and the account of the others by stratum and reason."""
+def sift(
+    samples: Iterable[Sample], gates: Gates, divided: Container[str] = ()
+) -> tuple[list[Sample], tuple[Barred, ...]]:
+    """The samples that may enter, in their order, and the account of the others by stratum and reason.
+
+    `divided` are the sources whose categories are strata of their own.
+    """
     if gates.is_open:
         return list(samples), ()
     entered, counts = list[Sample](), Counter[tuple[str, str, str]]()
@@ -21,7 +26,7 @@ def sift(samples: Iterable[Sample], gates: Gates) -> tuple[list[Sample], tuple[B
         if (bar := bar_of(sample.licence, sample.annotator.name, sample.annotator.model)) is None:
             entered.append(sample)
         else:
-            counts[stratum_of(sample).label, *bar] += 1
+            counts[stratum_of(sample, divided).label, *bar] += 1
     names = ("stratum", "gate", "value", "samples")
     rows = [dict(zip(names, (*reason, number), strict=True)) for reason, number in sorted(counts.items())]
     return entered, tuple(Barred.model_validate(row) for row in rows)

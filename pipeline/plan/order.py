@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.plan.choose import Rows, best_first
+from pipeline.plan.choose import Epochs, Rows, best_first
 from pipeline.plan.fair import StuckError, Turns, fair_turns
 from schemas.plan import Stratum
 from schemas.sample import Modality
@@ -24,13 +24,14 @@ def interleave(quotas: Mapping[Group, int]) -> Iterator[Group]:
     return (groups[turn] for turn in fair_turns([[quotas[group]] for group in groups]).tolist())
 
 
-def place(chosen: Mapping[Stratum, Rows], keys: Any, seed: int) -> Rows:
+def place(chosen: Mapping[Stratum, Rows], keys: Any, seed: int, epochs: Epochs | None = None) -> Rows:
     """The chosen rows of one split in their order: [samples], by position.
 
     Args:
         chosen: Rows of each stratum.
         keys: Arrow, [candidates] large_string: the column that the rows number.
         seed: Within a stratum the order is a hash of this and the key.
+        epochs: [candidates], which pass over its source each is of: a later pass comes behind the earlier ones.
     """
     groups: dict[Modality, list[Stratum]] = {}
     for stratum, rows in chosen.items():
@@ -41,7 +42,8 @@ def place(chosen: Mapping[Stratum, Rows], keys: Any, seed: int) -> Rows:
     placed = np.empty(len(turns), np.int32)
     for code, stratum in enumerate(strata):
         rows = chosen[stratum]
-        placed[turns == code] = rows[best_first(keys.take(pa.array(rows)), seed, "order")]
+        of_rows = None if epochs is None else epochs[rows]
+        placed[turns == code] = rows[best_first(keys.take(pa.array(rows)), seed, "order", of_rows)]
     return placed
 
 

@@ -1,71 +1,82 @@
-"""Exact quotas: integers by the largest-remainder rule, from shares that are fractions.
+"""Exact quotas: shares of a total, nested by modality, then source, then category, as integers.
 
-Hamilton's method: each group gets the floor of its exact share, and the samples left over go to
-the largest remainders. Never a float; ties go to the group named first.
+Each level is apportioned by the largest-remainder rule (`pipeline.plan.apportion`), so the parts of every level sum
+to the whole above them. Samples are counted, or what they hold: turns, tokens, nanoseconds, bytes.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
-from math import floor
 
+from pipeline.plan.apportion import apportion, shared
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import MixtureSpec
 from schemas.sample import Modality, Split
+from schemas.units import Unit
 
 TOLD = 3
 """Reasons for which candidates were barred that a message names, the commonest first."""
+
+SLACK = 3
+"""A quota lies within so many of its exact share: one rounding a level."""
+
+Amounts = Mapping[Stratum, int]
+"""By stratum, in the unit of the mixture; seconds in nanoseconds."""
 
 
 class QuotaError(ValueError):
     """A quota that the candidates cannot fill. The message says who falls short and what could be met."""
 
 
-def apportion(total: int, weights: Mapping[str, Fraction]) -> dict[str, int]:
-    """`total` split in proportion to `weights`: the parts sum to `total`, each within one of its exact share.
-
-    Raises ValueError for a negative weight, or when there is something to give and nobody to take it.
-    """
-    if bad := {name: weight for name, weight in weights.items() if weight < 0}:
-        raise ValueError(f"negative weights {bad}")
-    whole = sum(weights.values(), Fraction(0))
-    if whole == 0:
-        if total:
-            raise ValueError(f"{total} samples to share, but every weight is zero: {list(weights)}")
-        return dict.fromkeys(weights, 0)
-    exact = {name: total * weight / whole for name, weight in weights.items()}
-    parts = {name: floor(share) for name, share in exact.items()}
-    rank = {name: index for index, name in enumerate(weights)}
-    by_remainder = sorted(exact, key=lambda name: (parts[name] - exact[name], rank[name]))
-    for name in by_remainder[: total - sum(parts.values())]:
-        parts[name] += 1
-    return parts
-
-
-def quotas(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Sequence[Barred] = ()) -> list[Quota]:
+def quotas(
+    spec: MixtureSpec,
+    candidates: Mapping[Stratum, int],
+    barred: Sequence[Barred] = (),
+    supply: Amounts | None = None,
+) -> list[Quota]:
     """The quota of every stratum that has one, train before heldout, in the order of the shares.
 
-    `candidates` counts what ingest found and the gates let in, `barred` what they shut out. A source that is
-    barred whole keeps its quota, and falls short: its share would otherwise go to others in silence. Raises
-    QuotaError if any stratum has fewer than its quota.
+    Args:
+        spec: What is asked.
+        candidates: Samples that ingest found and the gates let in; later passes of a repeated source count.
+        barred: What the gates shut out. A source that is barred whole keeps its quota, and falls short: its share
+            would otherwise go to others in silence.
+        supply: What the candidates come to in the mixture's unit, where that is known before they are worked on;
+            without it, and for another unit than samples, a source that falls short is found when it has run out.
+
+    Raises QuotaError if any stratum falls short of its quota.
     """
     out = _by_stratum(barred)
     candidates = {**dict.fromkeys(out, 0), **candidates}
+    by_samples = spec.unit is Unit.SAMPLES
+    have = candidates if by_samples else supply and {**dict.fromkeys(candidates, 0), **supply}
     wanted = _wanted(spec, spec.total, candidates)
-    if short := _shortfalls(wanted, candidates, barred):
-        best = _greatest_total(spec, candidates)
+    if have is not None and (short := _shortfalls(wanted, have, spec.unit, barred)):
         raise QuotaError(
             "the quotas cannot be met: "
             + "; ".join(short)
-            + f". The greatest mixture.total that these sources can meet is {best}; "
-            "lower it, add candidates, or change mixture.shares and mixture.weights."
+            + f". The greatest mixture.total that these sources can meet is {_greatest_total(spec, have)}; "
+            "lower it, add candidates, allow mixture.repeats, or change mixture.shares and mixture.weights."
             + (" A weight of 0 leaves out a source that the gates shut out." if out.keys() & wanted.keys() else "")
         )
-    wanted |= _heldout(spec, candidates, barred)
+    heldout = _heldout(spec, candidates, barred)
     return [
-        Quota(stratum=s, samples=n, candidates=candidates.get(s, 0), barred=out.get(s, 0))
-        for s, n in wanted.items()
+        *(_quota(s, n, candidates, out, spec.unit) for s, n in wanted.items()),
+        *(_quota(s, n, candidates, out, Unit.SAMPLES) for s, n in heldout.items()),
     ]
+
+
+def told(amount: int, unit: Unit) -> str:
+    """An amount for a person: `812.5 seconds`, `40 samples`."""
+    return f"{amount / unit.whole:,.15g} {unit.replace('_', ' ')}"
+
+
+def _quota(
+    stratum: Stratum, amount: int, candidates: Mapping[Stratum, int], out: Mapping[Stratum, int], unit: Unit
+) -> Quota:
+    samples, target = (amount, 0) if unit is Unit.SAMPLES else (0, amount)
+    found, barred = candidates.get(stratum, 0), out.get(stratum, 0)
+    return Quota(stratum=stratum, samples=samples, target=target, unit=unit, candidates=found, barred=barred)
 
 
 def _by_stratum(barred: Sequence[Barred]) -> Counter[Stratum]:
@@ -75,27 +86,53 @@ def _by_stratum(barred: Sequence[Barred]) -> Counter[Stratum]:
     return counts
 
 
-def _wanted(spec: MixtureSpec, total: int, candidates: Mapping[Stratum, int]) -> dict[Stratum, int]:
-    by_modality = apportion(total, {m.value: share for m, share in spec.shares.items()})
+def _wanted(spec: MixtureSpec, total: int, strata: Collection[Stratum]) -> dict[Stratum, int]:
+    whole = total * spec.unit.whole
     wanted: dict[Stratum, int] = {}
-    for name, samples in by_modality.items():
+    for name, amount in apportion(whole, {m.value: share for m, share in spec.shares.items()}).items():
         modality = Modality(name)
-        weights = _weights(spec, candidates, Split.TRAIN, modality)
-        if samples and not any(weights.values()):
-            raise QuotaError(
-                f"mixture.shares asks for {samples} {modality} samples, but no source with a weight above "
-                f"zero has any: add one, or set the share of {modality} to 0."
-            )
-        for source, quota in apportion(samples, weights).items():
-            wanted[Stratum(split=Split.TRAIN, modality=modality, source=source)] = quota
+        for source, part in _of_sources(spec, modality, amount, strata).items():
+            wanted |= _of_categories(spec, modality, source, part)
     return wanted
 
 
-def _weights(
-    spec: MixtureSpec, candidates: Mapping[Stratum, int], split: Split, modality: Modality
-) -> dict[str, Fraction]:
-    found = sorted(s.source for s in candidates if s.split is split and s.modality is modality)
-    return {source: Fraction(spec.weights.get(source, 1)) for source in found}
+def _of_sources(spec: MixtureSpec, modality: Modality, amount: int, strata: Collection[Stratum]) -> dict[str, int]:
+    weights = _weights(spec, modality, strata)
+    if amount and not any(weights.values()):
+        raise QuotaError(
+            f"mixture.shares asks for {told(amount, spec.unit)} of {modality}, but no source with a weight above "
+            f"zero has any: add one, or set the share of {modality} to 0."
+        )
+    try:
+        return apportion(amount, weights, *_bounds(spec, weights))
+    except ValueError as error:
+        raise QuotaError(
+            f"mixture.floors and mixture.caps do not fit {told(amount, spec.unit)} of {modality}: {error}. Change "
+            f"them, or mixture.total."
+        ) from None
+
+
+def _weights(spec: MixtureSpec, modality: Modality, strata: Collection[Stratum]) -> dict[str, Fraction]:
+    sources = {s.source for s in strata if s.split is Split.TRAIN and s.modality is modality}
+    return {source: Fraction(spec.weights.get(source, 1)) for source in sorted(sources)}
+
+
+def _bounds(spec: MixtureSpec, sources: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Floors and caps of these sources."""
+    sources = list(sources)
+    floors, caps = (
+        {name: int(bounds[name] * spec.unit.whole) for name in sources if name in bounds}
+        for bounds in (spec.floors, spec.caps)
+    )
+    return floors, caps
+
+
+def _of_categories(spec: MixtureSpec, modality: Modality, source: str, amount: int) -> dict[Stratum, int]:
+    stratum = Stratum(split=Split.TRAIN, modality=modality, source=source)
+    if source not in spec.categories:
+        return {stratum: amount}
+    parts = apportion(amount, {category.value: weight for category, weight in spec.categories[source].items()})
+    return {stratum.of_category(category): part for category, part in parts.items()}
 
 
 def _heldout(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Sequence[Barred]) -> dict[Stratum, int]:
@@ -110,46 +147,92 @@ def _heldout(spec: MixtureSpec, candidates: Mapping[Stratum, int], barred: Seque
         )
     parts = apportion(spec.heldout_total, weights)
     wanted = {s: parts[s.label] for s in strata}
-    if short := _shortfalls(wanted, candidates, barred):
+    if short := _shortfalls(wanted, candidates, Unit.SAMPLES, barred):
         raise QuotaError("the heldout quotas cannot be met: " + "; ".join(short) + ". Lower mixture.heldout_total.")
     return wanted
 
 
-def _shortfalls(
-    wanted: Mapping[Stratum, int], candidates: Mapping[Stratum, int], barred: Sequence[Barred] = ()
-) -> list[str]:
+def _shortfalls(wanted: Amounts, have: Amounts, unit: Unit, barred: Sequence[Barred] = ()) -> list[str]:
     return [
-        f"{s.label} has {candidates.get(s, 0)} candidates for a quota of {n}, {n - candidates.get(s, 0)} short"
-        + _bars(s, barred)
+        f"{s.label} has {_supply(have.get(s, 0), unit)} for a quota of {_bare(n, unit)}, "
+        f"{_bare(n - have.get(s, 0), unit)} short{_bars(s, barred)}"
         for s, n in wanted.items()
-        if n > candidates.get(s, 0)
+        if n > have.get(s, 0)
     ]
+
+
+def _supply(amount: int, unit: Unit) -> str:
+    return f"{amount} candidates" if unit is Unit.SAMPLES else f"candidates of {told(amount, unit)}"
+
+
+def _bare(amount: int, unit: Unit) -> str:
+    return str(amount) if unit is Unit.SAMPLES else told(amount, unit)
 
 
 def _bars(stratum: Stratum, barred: Sequence[Barred]) -> str:
     rows = [row for row in barred if row.stratum == stratum.label]
     if not rows:
         return ""
-    told = [f"{row.gate} {row.value!r} {row.samples}" for row in sorted(rows, key=lambda row: -row.samples)]
-    more = [f"{len(told) - TOLD} more"] if len(told) > TOLD else []
-    return f" (the gates bar {sum(row.samples for row in rows)} more: {', '.join(told[:TOLD] + more)})"
+    reasons = [f"{row.gate} {row.value!r} {row.samples}" for row in sorted(rows, key=lambda row: -row.samples)]
+    more = [f"{len(reasons) - TOLD} more"] if len(reasons) > TOLD else []
+    return f" (the gates bar {sum(row.samples for row in rows)} more: {', '.join(reasons[:TOLD] + more)})"
 
 
-def _greatest_total(spec: MixtureSpec, candidates: Mapping[Stratum, int]) -> int:
-    """The largest total whose every quota can be filled.
+def _greatest_total(spec: MixtureSpec, have: Amounts) -> int:
+    """The largest total whose every quota can be filled; 0 where none can.
 
-    Quotas lie within two of their exact share (one rounding a level), which bounds the search from
-    above; rounding is not monotone in the total, so the last stretch is tried one by one.
+    Exact shares never fall as the total grows, which bounds the search from above; rounding is not monotone in
+    the total, so the last stretch is tried one by one.
     """
-    bound = spec.total
-    for modality, share in spec.shares.items():
-        weights = _weights(spec, candidates, Split.TRAIN, modality)
-        whole = sum(weights.values(), Fraction(0))
-        for source, weight in weights.items():
-            if exact := share / 100 * weight / (whole or 1):
-                stratum = Stratum(split=Split.TRAIN, modality=modality, source=source)
-                bound = min(bound, floor((candidates[stratum] + 2) / exact))
-    for total in range(bound, 0, -1):
-        if not _shortfalls(_wanted(spec, total, candidates), candidates):
-            return total
+    low, high = 0, spec.total
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _nearly_met(spec, middle, have) else (low, middle - 1)
+    for total in range(low, 0, -1):
+        try:
+            if not _shortfalls(_wanted(spec, total, have.keys()), have, spec.unit):
+                return total
+        except QuotaError:
+            if _is_below_floors(spec, total, have):
+                break  # as is every smaller one
     return 0
+
+
+def _nearly_met(spec: MixtureSpec, total: int, have: Amounts) -> bool:
+    """Whether every exact share is met but for rounding; too small a total for the floors counts as met."""
+    for modality, share in spec.shares.items():
+        amount = total * spec.unit.whole * share / 100
+        weights = _weights(spec, modality, have.keys())
+        floors, caps = _bounds(spec, weights)
+        if not weights or sum(floors.values()) > amount:
+            continue
+        capped = {name: cap + SLACK for name, cap in caps.items()}
+        try:
+            exact = shared(int(amount), weights, floors, capped)
+        except ValueError:
+            return False
+        if any(part > _room(spec, modality, source, have) for source, part in exact.items()):
+            return False
+    return True
+
+
+def _room(spec: MixtureSpec, modality: Modality, source: str, have: Amounts) -> Fraction:
+    """What a source can be asked for at most, rounding allowed for, so that no category falls short."""
+    stratum = Stratum(split=Split.TRAIN, modality=modality, source=source)
+    if source not in spec.categories:
+        return Fraction(have.get(stratum, 0) + SLACK)
+    weights = spec.categories[source]
+    whole = sum(weights.values(), Fraction(0))
+    return min(
+        (have.get(stratum.of_category(category), 0) + SLACK) * whole / weight
+        for category, weight in weights.items()
+        if weight
+    )
+
+
+def _is_below_floors(spec: MixtureSpec, total: int, have: Amounts) -> bool:
+    for modality, share in spec.shares.items():
+        floors, _ = _bounds(spec, _weights(spec, modality, have.keys()))
+        if sum(floors.values()) >= total * spec.unit.whole * share / 100 + 1:
+            return True
+    return False

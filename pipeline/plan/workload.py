@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from math import floor
 
-from pipeline.plan.quotas import apportion
+from pipeline.plan.apportion import apportion
 from schemas.plan import Stratum
 from schemas.recipe import Recipe
 from schemas.sample import MediaRef, Modality, Sample
@@ -20,14 +20,15 @@ def counted(chosen: Iterable[Sample], recipe: Recipe, clips_of: ClipsOf) -> Work
     parts: dict[str, Counter[str]] = {}
     for sample in chosen:
         stratum = Stratum(split=sample.split, modality=sample.modality, source=sample.source)
-        parts.setdefault(stratum.label, Counter()).update(_work_of(sample, recipe, clips_of))
+        parts.setdefault(stratum.label, Counter()).update(work_of(sample, recipe, clips_of))
     return Workload(
         origin="counted",
         parts=tuple(PartWork.model_validate({"part": label, **parts[label]}) for label in sorted(parts)),
     )
 
 
-def _work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, int]:
+def work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, int]:
+    """The fields of a `Work` of one sample."""
     spans = [_span_ns(medium) for medium in sample.media if medium.kind == "video"]
     clips = sum(clips_of(span, None) for span in spans)
     with_frames = recipe.shards.carries_frames(sample.modality, sample.category)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from pipeline.runtime.contract import ContractError, Keyed, Stage
 from pipeline.runtime.files import commit
 from pipeline.runtime.local import Job, Runner
-from pipeline.runtime.rows import read_row, read_rows, read_types
+from pipeline.runtime.rows import read_records, read_row, read_rows, read_types
 from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
-from schemas.base import digest
+from schemas.base import Record, digest
 from schemas.manifest import Part
 from schemas.rejection import Rejection
 
@@ -96,6 +96,12 @@ def outcomes(artefact: Artefact, kind: type[Kind]) -> Iterator[Kind]:
     """The outcomes of one type, in the order of the inputs; the others are not read."""
     for part in artefact.manifest.parts:
         yield from read_rows(artefact.folder / "parts" / part.name, kind)
+
+
+def metas(artefact: Artefact) -> Iterator[Record]:
+    """The record of every outcome, in the order of the inputs; of features without their arrays."""
+    for part in artefact.manifest.parts:
+        yield from read_records(artefact.folder / "parts" / part.name)
 
 
 def locate(artefact: Artefact) -> dict[str, Callable[[], Keyed]]:

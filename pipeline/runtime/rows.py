@@ -67,6 +67,14 @@ def read_rows(path: Path, kind: type[Kind]) -> Iterator[Kind]:
             yield cast("Kind", _from_row(table.slice(index, 1).to_pylist()[0]))
 
 
+def read_records(path: Path) -> Iterator[Record]:
+    """The record of each row, in order; of features what is told beside their arrays, which stay unread."""
+    table = _table(path).select(["type", "json"])
+    for index in range(len(table)):
+        row = table.slice(index, 1).to_pylist()[0]
+        yield _RECORDS.get(row["type"], FeaturesMeta).model_validate_json(row["json"])
+
+
 def read_row(path: Path, index: int) -> Keyed:
     """One outcome of a part file; the others are not read from the disk."""
     return _from_row(_table(path).slice(index, 1).to_pylist()[0])

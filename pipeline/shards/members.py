@@ -66,6 +66,7 @@ def shard_sample(packed: Packed, encoders: tuple[EncoderProvenance, ...]) -> Sha
         binding_sha256=binding,
         text_sha256=digest([sample.key, binding, [turn.model_dump(mode="json") for turn in turns]]),
         conversations=turns,
+        epoch=sample.epoch,
         llm_tokens=packed.conversation.llm_tokens,
         questions=tuple(
             {"question": a.question, "answer": a.answer, "topic": a.topic, "evidence": a.evidence}

@@ -38,7 +38,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._tables: dict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        self._strata: Counter[str] = Counter()
+        self._strata: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._member_bytes: Counter[str] = Counter()
         self._losses: dict[str, list[tuple[int, StorageLoss]]] = {}
         self._origins: dict[str, tuple[set[str], set[str], set[str]]] = {}
@@ -57,16 +57,17 @@ class Tally:
         for table, label in labels.items():
             self._tables[table][f"{sample.split}/{label}"].update(line)
         stratum = f"{sample.split}/{sample.modality}/{sample.source}"
-        self._strata.update((stratum, f"{stratum}/{sample.category}"))
+        for label in (stratum, f"{stratum}/{sample.category}"):
+            self._strata[label].update(line)
         for name, loss in sample.storage_loss.items():
             self._losses.setdefault(name, []).append((len(sample.clips), loss))
         whose = (sample.licence, sample.annotator.name, sample.generator.name)
         for names, name in zip(self._origins.setdefault(sample.source, (set(), set(), set())), whose, strict=True):
             names.add(name)
 
-    def found(self, stratum: str) -> int:
-        """Samples of a stratum, by its label, with a category or without."""
-        return self._strata[stratum]
+    def found(self, stratum: str) -> Count:
+        """What a stratum holds, by its label, with a category or without."""
+        return Count(**self._strata[stratum])
 
     def tables(self) -> dict[str, dict[str, Count]]:
         """The ledger's tables, by field name; labels sorted."""

@@ -6,9 +6,10 @@ one handed in. Memory holds the arrays of one sample, and the records of one sha
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
-from pipeline.runtime.files import published, write_text
+from pipeline.runtime.files import copy, published, write_text
 from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
 from pipeline.shards.members import Member, Packed, members, shard_sample
@@ -17,7 +18,7 @@ from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from schemas.arrays import EncoderProvenance
 from schemas.base import digest
-from schemas.ledger import INDEX, LEDGER, Account, Count, Ledger, ShardEntry, ShardSample
+from schemas.ledger import INDEX, LEDGER, TOKENIZER, Account, Asked, Count, Ledger, ShardEntry, ShardSample
 from schemas.recipe import ShardsSpec
 from schemas.sample import Split
 
@@ -28,12 +29,14 @@ def write_mixture(
     encoders: Sequence[str],
     spec: ShardsSpec,
     account: Account,
+    tokenizer: Path | None = None,
 ) -> Ledger:
     """Writes the whole artefact into `folder`; `ledger.json` comes last.
 
     `splits` holds each split's samples in their final order and is read once, lazily. `encoders`
-    names those whose features go into the samples' tars, in the recipe's order. Raises ValueError when
-    there is no sample, or a sample's features do not come from these encoders.
+    names those whose features go into the samples' tars, in the recipe's order. `tokenizer` is the file that the
+    account names by its digest. Raises ValueError when there is no sample, or a sample's features do not come from
+    these encoders, or the tokenizer is another.
     """
     tally, entries, known = Tally(), [], _Encoders(encoders)
     with ExitStack() as stack:
@@ -51,10 +54,20 @@ def write_mixture(
                     position += 1
                 entries.append(_entry(shard, split, lines))
     ledger = _ledger(account, spec, tally, entries, known.found())
+    _keep_tokenizer(folder, tokenizer, account)
     write_wids(folder, ledger)
     write_energon(folder, ledger)
     write_ledger(folder, ledger)
     return ledger
+
+
+def _keep_tokenizer(folder: Path, tokenizer: Path | None, account: Account) -> None:
+    """So that whoever has the mixture can count its tokens again."""
+    if tokenizer is not None:
+        copy(tokenizer, folder / TOKENIZER)
+    found = sha256((folder / TOKENIZER).read_bytes()).hexdigest() if tokenizer else ""
+    if found != account.tokenizer_sha256:
+        raise ValueError(f"{tokenizer} has sha256 {found!r}, tokens were counted by {account.tokenizer_sha256!r}")
 
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:
@@ -115,7 +128,7 @@ def _ledger(
     entries: Sequence[ShardEntry],
     encoders: tuple[EncoderProvenance, ...],
 ) -> Ledger:
-    asked = tuple(row.model_copy(update={"found": tally.found(row.stratum)}) for row in account.asked)
+    asked = tuple(_found(row, tally.found(row.stratum), account) for row in account.asked)
     # Copied as records, not dumped and read back: a record already checked itself at birth.
     kept = {name: getattr(account, name) for name in Account.model_fields if name != "asked"}
     return Ledger(
@@ -131,3 +144,8 @@ def _ledger(
         shards=tuple(entries),
         root_sha256=digest([entry.sha256 for entry in entries]),
     )
+
+
+def _found(row: Asked, count: Count, account: Account) -> Asked:
+    measured = count.of(account.unit) if row.target else 0
+    return row.model_copy(update={"found": count.samples, "measured": measured})

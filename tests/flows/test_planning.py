@@ -16,7 +16,8 @@ from flows.planning import choose_statement, clips_of_span, load_workload, plan_
 from flows.rates_file import load_rates
 from flows.recipe_file import load_recipe
 from flows.yaml_file import FileError, packaged, parse
-from pipeline.plan.quotas import apportion, quotas
+from pipeline.plan.apportion import apportion
+from pipeline.plan.quotas import quotas
 from pipeline.plan.workload import stated
 from schemas.base import InputError
 from schemas.capacity import Prices

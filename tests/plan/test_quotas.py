@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.plan.quotas import QuotaError, apportion, quotas
+from pipeline.plan.apportion import apportion
+from pipeline.plan.quotas import QuotaError, quotas
 from schemas.plan import Quota, Stratum
 from schemas.recipe import MixtureSpec
 from schemas.sample import Modality, Split

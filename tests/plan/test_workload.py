@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.plan.quotas import apportion
+from pipeline.plan.apportion import apportion
 from pipeline.plan.workload import counted, stated
 from schemas.recipe import Recipe
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample
