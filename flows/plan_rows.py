@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from flows.planning import Plan
+from pipeline.plan.quotas import told
 from schemas.capacity import Capacity
+from schemas.units import Unit
 from schemas.workload import StatedWorkload
 
 UNKNOWN = "unknown: mixture calibrate, then --rates"
@@ -20,7 +22,12 @@ TAKES_COLUMNS = ("what", "#amount")
 
 def quota_rows(plan: Plan) -> list[Row]:
     """Of every stratum: quota, candidates, and what is left of them."""
-    return [(q.stratum.label, q.samples, q.candidates, q.candidates - q.samples) for q in plan.quotas]
+    return [
+        (q.stratum.label, q.samples, q.candidates, q.candidates - q.samples)
+        if q.unit is Unit.SAMPLES
+        else (q.stratum.label, told(q.target, q.unit), q.candidates, "as many as are left")
+        for q in plan.quotas
+    ]
 
 
 def barred_rows(plan: Plan) -> list[Row]:

@@ -19,9 +19,11 @@ from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
 from schemas.ledger import LEDGER, Ledger
+from schemas.plan import Quota
 from schemas.recipe import Recipe, SourceSpec
 from schemas.rejection import Rejection
 from schemas.sample import Modality
+from schemas.units import Unit
 
 Row = Sequence[object]
 
@@ -102,18 +104,29 @@ def print_plan(plan: Plan, as_json: bool) -> None:
 
 
 def _plan_json(plan: Plan) -> dict[str, Any]:
-    names = ("stratum", "quota", "candidates", "reserves")
     parts = zip(plan.workload.parts, plan.parts, strict=True)
     return {
         "origin": plan.workload.origin,
         "notes": list(plan.notes),
-        "quotas": [dict(zip(names, row, strict=True)) for row in plan_rows.quota_rows(plan)],
+        "quotas": [_quota_json(quota) for quota in plan.quotas],
         "barred": [row.model_dump(mode="json") for row in plan.barred],
         "parts": [
             {**work.model_dump(mode="json"), "capacity": needed.model_dump(mode="json")} for work, needed in parts
         ],
         "capacity": plan.total.model_dump(mode="json"),
         "statement": plan.statement.model_dump(mode="json") if plan.statement else None,
+    }
+
+
+def _quota_json(quota: Quota) -> dict[str, Any]:
+    """The quota in its unit, seconds in nanoseconds; reserves are known of samples only."""
+    by_samples = quota.unit is Unit.SAMPLES
+    return {
+        "stratum": quota.stratum.label,
+        "unit": quota.unit.field,
+        "quota": quota.samples if by_samples else quota.target,
+        "candidates": quota.candidates,
+        "reserves": quota.candidates - quota.samples if by_samples else None,
     }
 
 

@@ -96,7 +96,7 @@ def test_candidates_that_do_not_reach_a_target_are_told_once_all_are_known():
     short = [10**9] * 3
     assert len(choose([quota], candidates, set(), amounts_of(short, is_known=False))[HERE]) == 3
     with pytest.raises(
-        QuotaError, match="needs 10 seconds, but the 3 of its 3 .* come to 3 seconds, 7 seconds short"
+        QuotaError, match=r"needs 10 seconds, but the 3 of its 3 .* come to 3 seconds, 7 seconds short"
     ):
         choose([quota], candidates, set(), amounts_of(short))
 
