@@ -7,7 +7,7 @@ up where the last one stopped, however it stopped.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.gallery import make_figures, make_gallery
-from flows.measuring import SPOKEN, Measuring, with_passes
+from flows.measuring import SPOKEN, Measuring, WithPasses
 from flows.packing import Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
@@ -38,9 +38,11 @@ from pipeline.plan.gates import sift
 from pipeline.plan.order import place
 from pipeline.plan.passes import Passes, check_apart
 from pipeline.plan.quotas import quotas
-from pipeline.runtime.contract import ContractError, Keyed, Stage
+from pipeline.runtime.contract import ContractError, Stage
 from pipeline.runtime.local import LocalRunner, Runner
-from pipeline.runtime.passes import Pass, check_budget, forget_rejected, locate, outcomes, run_pass
+from pipeline.runtime.located import Located, Stored
+from pipeline.runtime.passes import Pass, check_budget, forget_rejected, outcomes, run_pass
+from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
@@ -91,13 +93,13 @@ class Build:
         self._stamps: dict[str, Stamp] = {}
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
-        self._samples: dict[str, Sample] = {}
+        self._samples = Stored(Sample)
         self._tokenizer = ""
         self._passes = Passes(self._samples)
         self._chosen: dict[Stratum, Rows] = {}
         self._waves: list[Wave] = []
-        self._talks: dict[str, Callable[[], Keyed]] = {}
-        self._encoded: dict[str, Callable[[], Keyed]] = {}
+        self._talks = Located()
+        self._encoded = Located()
         """How to read the latest outcome of each sample that was worked on."""
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
@@ -142,15 +144,14 @@ class Build:
             artefact = self._pass(job, f"ingest {spec.name}")
             self._roots |= roots
             self._ingested.append(artefact)
-            self._remember(outcomes(artefact, Sample))
+            self._samples.add(artefact)
+            self._check_keys()
             check_budget("ingest", [artefact], self.recipe.budgets.ingest)
 
-    def _remember(self, samples: Iterable[Sample]) -> None:
-        for sample in samples:
-            if sample.key in self._samples:
-                twice = f"{self._samples[sample.key].source} and {sample.source}"
-                raise ContractError(f"key {sample.key!r} comes from {twice}: one of them would be lost")
-            self._samples[sample.key] = sample
+    def _check_keys(self) -> None:
+        if key := self._samples.twice():
+            sources = [sample.source for sample in self._samples.stream() if sample.key == key]
+            raise ContractError(f"key {key!r} comes from {' and '.join(sources)}: one of them would be lost")
 
     def plan(self) -> None:
         """Bars what the recipe shuts out, then turns shares into exact quotas.
@@ -158,7 +159,7 @@ class Build:
         Raises QuotaError if the candidates cannot fill them.
         """
         spec = self.recipe.mixture
-        entered, self.barred = sift(self._samples.values(), spec.gates, spec.categories)
+        entered, self.barred = sift(self._samples.stream(), spec.gates, spec.categories)
         check_apart(self._samples, spec.last_epochs)
         self._candidates = ranked(entered, self.recipe.seed, spec.categories, spec.repeats)
         self._measuring = Measuring(self.recipe, self._candidates, self._passes)
@@ -166,10 +167,10 @@ class Build:
         longest = max((key_again(s.key, spec.last_epochs.get(s.source, 0)) for s in entered), key=len, default="")
         check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
 
-    def first_choice(self) -> list[Sample]:
+    def first_choice(self) -> Sequence[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
         keys = self._keys(self._choose())
-        return [self._passes[key] for key in sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key))]
+        return self._samples_of(sorted(keys, key=lambda key: rank_hash(self.recipe.seed, key)))
 
     def _choose(self) -> dict[Stratum, Rows]:
         """Of those that have not failed."""
@@ -204,36 +205,40 @@ class Build:
             features = [wave.features for wave in self._waves]
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes())
 
-    def _todo(self) -> list[Sample]:
-        """What is chosen now and not worked on yet. A later pass takes what the first one gave."""
+    def _todo(self) -> list[str]:
+        """Who is chosen now and not worked on yet. A later pass takes what the first one gave."""
         self._chosen = self._choose()
         keys = dict.fromkeys(self._passes.first(key) for key in self._keys(self._chosen))
-        return [self._samples[key] for key in keys if key not in self._encoded]
+        return [key for key in keys if key not in self._encoded]
 
-    def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
-        silent = [sample for sample in samples if sample.key not in self._talks]
+    def _samples_of(self, keys: Sequence[str]) -> Records[Sample]:
+        return Records(keys, self._passes.__getitem__)
+
+    def _wave(self, keys: Sequence[str], label: str) -> Wave:
+        silent = self._samples_of([key for key in keys if key not in self._talks])
         talks = self._pass(self._talking(silent), f"conversations{label}")
-        self._talks |= locate(talks)
+        self._talks.add(talks)
         self._measuring.spoken(talks)
         # Talks that proved longer than thought leave some of these in reserve: those are not encoded.
-        wanted = self._todo() if self.recipe.mixture.unit in SPOKEN else samples
-        alive = [sample for sample in wanted if sample.key in self._talks and sample.key not in self.rejections]
-        features = self._pass(self._encoding(alive, list(self.recipe.encoders)), f"features{label}")
+        wanted = self._todo() if self.recipe.mixture.unit in SPOKEN else keys
+        alive = [key for key in wanted if key in self._talks and key not in self.rejections]
+        encoders = list(self.recipe.encoders)
+        features = self._pass(self._encoding(self._samples_of(alive), encoders), f"features{label}")
         wave = Wave(talks, features, self._redone(alive, label))
-        self._encoded |= locate(features) | (locate(wave.redone) if wave.redone else {})
         for artefact in filter(None, (features, wave.redone)):
+            self._encoded.add(artefact)
             self._measuring.encoded(artefact, self._talks, self._encoded)
         return wave
 
-    def _redone(self, samples: Sequence[Sample], label: str) -> Artefact | None:
+    def _redone(self, keys: Sequence[str], label: str) -> Artefact | None:
         """A column never decides what a mixture holds, so what failed beside its encoder is tried without it."""
-        failed = [sample for sample in samples if sample.key in self.rejections]
+        failed = [key for key in keys if key in self.rejections]
         if not failed or not self.recipe.columns:
             return None
-        for sample in failed:
-            del self.rejections[sample.key]
+        for key in failed:
+            del self.rejections[key]
         encoders = list(self.recipe.without_columns().encoders)
-        return self._pass(self._encoding(failed, encoders), f"features, without columns{label}")
+        return self._pass(self._encoding(self._samples_of(failed), encoders), f"features, without columns{label}")
 
     def _redone_passes(self) -> list[Artefact]:
         return [wave.redone for wave in self._waves if wave.redone]
@@ -300,37 +305,35 @@ class Build:
         )
 
     def _produced(self) -> Produced:
-        features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
+        features = Located(wave.features for wave in self._waves)
         order = self._order()
-        keys = [sample.key for samples in order.values() for sample in samples]
+        keys = [key for samples in order.values() for key in keys_of(samples)]
         talks, encoded, of_columns = (
-            with_passes(each, self._passes, keys) for each in (self._talks, self._encoded, features)
+            WithPasses(each, self._passes) for each in (self._talks, self._encoded, features)
         )
         return Produced(order, talks, encoded, of_columns, self._account(keys), self.rejections.values())
 
-    def _order(self) -> dict[Split, list[Sample]]:
+    def _order(self) -> dict[Split, Sequence[Sample]]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
         keys = self._candidates.keys
         epochs = self._candidates.epochs
         placed = {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}
-        return {
-            split: [self._passes[key] for key in self._candidates.keys_at(rows)] for split, rows in placed.items()
-        }
+        return {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""
         columns = self.recipe.columns
         # A run that was killed between two columns has encoded all that lacked then: the first ones are made first.
         wider = [columns[start:] for start in range(len(columns)) if set(lacking) <= set(columns[start:])]
-        firsts = [sample for sample in samples if not sample.epoch]
+        firsts = self._samples_of([key for key in keys_of(samples) if self._passes.first(key) == key])
         jobs = [self._encoding(firsts, names, check_digests=True) for names in (*wider, lacking)]
         job = next((job for job in jobs if self._workspace.find(job.work)), jobs[-1])
         artefact = self._pass(job, "features of new columns")
         if refused := list(outcomes(artefact, Rejection)):
             forget_rejected(artefact)  # a film may come back, a worker may live: they are tried again
             raise refuse(lacking, refused, len(firsts))
-        return with_passes(locate(artefact), self._passes, [sample.key for sample in samples])
+        return WithPasses(Located([artefact]), self._passes)
 
     def _account(self, keys: Sequence[str]) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())

@@ -10,6 +10,7 @@ from typing import cast
 
 from pipeline.runtime.contract import Keyed
 from pipeline.runtime.passes import BudgetError
+from pipeline.runtime.records import Records
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index
 from pipeline.shards.reader import ShardReader
@@ -30,7 +31,7 @@ class ColumnError(BudgetError):
     """An encoder has no features for some sample of the mixture, so it has no column: none may be missing."""
 
 
-def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, list[Sample]]:
+def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, Sequence[Sample]]:
     """The samples of finished shards, in their order. Raises InputError where one is no candidate any more."""
     order = {
         Split(split): read_index(shards, split, ["key"])["key"].to_pylist() for split in Ledger.read(shards).total
@@ -40,7 +41,7 @@ def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, list[
             raise InputError(
                 f"{key} is in the shards, but no longer a candidate: `mixture clean --all`, and build anew"
             )
-    return {split: [samples[key] for key in keys] for split, keys in order.items()}
+    return {split: Records(keys, samples.__getitem__) for split, keys in order.items()}
 
 
 def encoded(

@@ -1,6 +1,6 @@
 """What candidates come to in the unit of the mixture: an estimate at first, a count once they are worked on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -37,13 +37,22 @@ def again(read: Callable[[], Keyed], sample: Sample) -> Keyed:
     return outcome
 
 
-def with_passes(readers: Readers, passes: Passes, keys: list[str]) -> Readers:
-    """The readers, and those of the samples in `keys` that are of a later pass."""
-    found = dict(readers)
-    for key in keys:
-        if (first := passes.first(key)) != key:
-            found[key] = partial(again, readers[first], passes[key])
-    return found
+@dataclass(frozen=True)
+class WithPasses(Mapping[str, Callable[[], Keyed]]):
+    """Readers of outcomes, of later passes too: those have what the first pass gave."""
+
+    readers: Readers
+    passes: Passes
+
+    def __getitem__(self, key: str) -> Callable[[], Keyed]:
+        first = self.passes.first(key)
+        return self.readers[key] if first == key else partial(again, self.readers[first], self.passes[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readers)
+
+    def __len__(self) -> int:
+        return len(self.readers)
 
 
 @dataclass

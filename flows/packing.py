@@ -21,6 +21,7 @@ from flows.quarantine import REJECTIONS, write_rejections
 from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode
+from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.columns import join, write_column
 from pipeline.shards.members import Packed
@@ -116,15 +117,15 @@ class Packing:
 
     def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
         # Their order too: which samples shards hold follows from failures as well, and those may pass.
-        keys = digest({split: [sample.key for sample in samples] for split, samples in order.items()})
+        keys = digest({split: keys_of(samples) for split, samples in order.items()})
         works = {name: self._column_work(name, keys) for name in self.recipe.columns}
         found = {name: self.workspace.find(work) for name, work in works.items()}
         lacking = [name for name, artefact in found.items() if artefact is None]
         if produced:
             features, shards = produced.column_features, None
         else:
-            samples = [sample for own in order.values() for sample in own]
-            features, shards = self.encode(samples, lacking) if lacking else {}, self._found.folder
+            keyed = Records([key for own in order.values() for key in keys_of(own)], self.samples.__getitem__)
+            features, shards = self.encode(keyed, lacking) if lacking else {}, self._found.folder
         return {
             name: found[name] or self._column(name, work, order, features, shards) for name, work in works.items()
         }

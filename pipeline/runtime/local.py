@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.files import attempt_path
+from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import write_rows
 
 
@@ -15,8 +16,18 @@ from pipeline.runtime.rows import write_rows
 class Job:
     """One batch of inputs, and the file its outcomes will be committed to."""
 
-    batch: tuple[Keyed, ...]
+    inputs: Sequence[Keyed]
     path: Path
+
+    @property
+    def batch(self) -> tuple[Keyed, ...]:
+        """The inputs, read where they are not in memory: ask for it once."""
+        return tuple(self.inputs)
+
+    @property
+    def keys(self) -> list[str]:
+        """Of the inputs."""
+        return keys_of(self.inputs)
 
 
 @dataclass(frozen=True)

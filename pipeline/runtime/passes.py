@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from pipeline.runtime.contract import ContractError, Keyed, Stage
 from pipeline.runtime.files import commit
 from pipeline.runtime.local import Job, Runner
-from pipeline.runtime.rows import read_records, read_row, read_rows, read_types
+from pipeline.runtime.records import keys_of
+from pipeline.runtime.rows import read_records, read_rows, read_types
 from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
 from schemas.base import Record, digest
 from schemas.manifest import Part
@@ -49,7 +50,7 @@ class Pass:
     def work(self) -> Work:
         """Identity of this pass: the stages' names and versions, config, inputs, and how they are cut."""
         versions = [[stage.name, stage.version] for stage in self.stages]
-        keys = digest([record.key for record in self.inputs])
+        keys = digest(keys_of(self.inputs))
         config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size}
         return Work(self.name, 1, config, self.sources)
 
@@ -57,7 +58,7 @@ class Pass:
         """One job a part, in order."""
         starts = range(0, len(self.inputs), self.part_size)
         return [
-            Job(tuple(self.inputs[start : start + self.part_size]), folder / "parts" / f"{index:05d}.arrow")
+            Job(self.inputs[start : start + self.part_size], folder / "parts" / f"{index:05d}.arrow")
             for index, start in enumerate(starts)
         ]
 
@@ -74,18 +75,18 @@ def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Pro
     jobs = job_pass.jobs(workspace.folder(work))
     (workspace.folder(work) / "parts").mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job.path.exists()]
-    finished = len(job_pass.inputs) - sum(len(job.batch) for job in todo)
+    finished = len(job_pass.inputs) - sum(len(job.inputs) for job in todo)
     progress(finished, len(job_pass.inputs))
     for done in runner.run(job_pass.stages, todo):
         commit(done.attempt, done.job.path)
-        finished += len(done.job.batch)
+        finished += len(done.job.inputs)
         progress(finished, len(job_pass.inputs))
     return workspace.finish(work, [_account(job) for job in jobs])
 
 
 def _account(job: Job) -> Part:
     rows = read_types(job.path)
-    asked, answered = [record.key for record in job.batch], [key for key, _ in rows]
+    asked, answered = job.keys, [key for key, _ in rows]
     if asked != answered:
         raise ContractError(f"{job.path} answers keys {answered}, asked were {asked}")
     rejected = sum(kind == Rejection.__name__ for _, kind in rows)
@@ -102,25 +103,6 @@ def metas(artefact: Artefact) -> Iterator[Record]:
     """The record of every outcome, in the order of the inputs; of features without their arrays."""
     for part in artefact.manifest.parts:
         yield from read_records(artefact.folder / "parts" / part.name)
-
-
-def locate(artefact: Artefact) -> dict[str, Callable[[], Keyed]]:
-    """For each key, how to read its outcome when it is wanted; only keys are held in memory."""
-    found: dict[str, Callable[[], Keyed]] = {}
-    for part in artefact.manifest.parts:
-        path = artefact.folder / "parts" / part.name
-        for index, (key, _) in enumerate(read_types(path)):
-            found[key] = _Reader(path, index)
-    return found
-
-
-@dataclass(frozen=True)
-class _Reader:
-    path: Path
-    index: int
-
-    def __call__(self) -> Keyed:
-        return read_row(self.path, self.index)
 
 
 def forget_rejected(artefact: Artefact) -> None:

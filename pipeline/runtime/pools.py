@@ -23,9 +23,9 @@ class Split:
     def add(self, key: str, outcome: Path | Rejection) -> Iterator[Done]:
         """The job, done, with the last of its records' outcomes: a file of one row, or a rejection."""
         self.outcomes[key] = outcome
-        if len(self.outcomes) < len(self.job.batch):
+        if len(self.outcomes) < len(self.job.inputs):
             return
-        found = [self.outcomes[record.key] for record in self.job.batch]
+        found = [self.outcomes[key] for key in self.job.keys]
         attempt = attempt_path(self.job.path)
         write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
         for path in found:

@@ -146,11 +146,13 @@ class _Run:
         self._bound_bytes = STORE_SHARE * store()["object_store_memory"] / len(self._pools)
 
     def drive(self, jobs: Sequence[Job]) -> Iterator[Done]:
-        waiting = deque(Task(job, job.batch, job.batch) for job in jobs)
+        waiting = deque(jobs)
         left = len(jobs)
         while left:
             while waiting and len(self._pools[0].queue) < 2 * self._pools[0].workers:
-                self._pools[0].queue.append(waiting.popleft())
+                job = waiting.popleft()
+                batch = job.batch
+                self._pools[0].queue.append(Task(job, batch, batch))
             self._dispatch()
             for done in self._collect():
                 left -= 1

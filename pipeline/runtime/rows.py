@@ -6,7 +6,7 @@ read back is bit-equal to what was written.
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -87,6 +87,13 @@ def read_types(path: Path) -> list[tuple[str, str]]:
 
 
 def _table(path: Path) -> pa.Table:
+    status = path.stat()
+    return _opened(path, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(64)
+def _opened(path: Path, _inode: int, _changed_ns: int) -> pa.Table:
+    """Whoever reads in order finds the file open. A part that is written anew is another file."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 

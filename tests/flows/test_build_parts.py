@@ -13,6 +13,7 @@ from flows.publish import OutputError, check_output, check_writable
 from pipeline.features.origins import check_unchanged, weights_stamp
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner
+from pipeline.runtime.passes import Pass, run_pass
 from pipeline.shards.members import check_room_for_names
 from schemas.base import InputError
 from schemas.encoders import StoreSpec
@@ -40,13 +41,21 @@ def picture(key: str, source: str) -> Sample:
     )
 
 
+def remember(build: Build, *samples: Sample) -> None:
+    """As if ingest had found them, each in a source of its own."""
+    for sample in samples:
+        found = Pass("ingest", (), sample.source, [sample], (), 1)
+        build._samples.add(run_pass(build._workspace, found, LocalRunner(), lambda *_: None))
+    build._check_keys()
+
+
 def test_a_key_of_two_sources_stops_the_build(build):
     with pytest.raises(ContractError, match="'twin' comes from one and other"):
-        build._remember([picture("twin", "one"), picture("twin", "other")])
+        remember(build, picture("twin", "one"), picture("twin", "other"))
 
 
 def test_a_rejection_always_says_where_the_bytes_are(build):
-    build._remember([picture("dead", "one")])
+    remember(build, picture("dead", "one"))
     bare = Rejection(key="dead", stage="features", reason=Reason.POISON, detail="ended its worker")
     placed = build._placed(bare)
     assert (placed.source, placed.where) == ("one", "one.png")
@@ -82,7 +91,7 @@ def test_where_a_mixture_is_put_is_no_part_of_its_digest(build, field):
 def test_a_name_that_readers_would_cut_is_told_before_anything_is_encoded(build):
     build.ingest()
     build.plan()
-    build._remember([picture("k" * 80, "own")])
+    remember(build, picture("k" * 80, "own"))
     with pytest.raises(InputError, match="shorten the key or the encoder's name"):
         build.plan()
 

@@ -15,7 +15,8 @@ from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, SetsUpFo
 
 from pipeline.runtime.contract import ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
-from pipeline.runtime.passes import BudgetError, Pass, check_budget, locate, outcomes, run_pass
+from pipeline.runtime.located import Located
+from pipeline.runtime.passes import BudgetError, Pass, check_budget, outcomes, run_pass
 from pipeline.runtime.ray import RayRunner
 from pipeline.runtime.workspace import Work, Workspace
 from schemas.base import InputError
@@ -65,7 +66,7 @@ def test_a_pass_keeps_its_outcomes_in_the_order_of_its_inputs(tmp_path):
     assert [sample.key for sample in outcomes(done, Sample)] == ["k000", "k002", "k003"]
     assert [refused.key for refused in outcomes(done, Rejection)] == ["k001"]
     assert [(part.inputs, part.outputs, part.rejected) for part in done.manifest.parts] == [(3, 2, 1), (1, 1, 0)]
-    assert locate(done)["k003"]().annotations[0].text == "C"
+    assert Located([done])["k003"]().annotations[0].text == "C"
 
 
 def test_a_finished_pass_is_not_run_again(tmp_path):
