@@ -41,13 +41,11 @@ def check_flows(_: Recount, ledger: Ledger) -> Defects:
     if ledger.flows and ledger.flows[-1].outputs + kept != packed:
         gave = f"{stages[-1]} gave {ledger.flows[-1].outputs} samples, {kept} were kept"
         yield Code.FLOW_LEAKS, f"{gave}, the shards hold {packed}", ""
-    for flow in ledger.flows:
-        if flow.reserve < 0:
-            yield Code.FLOW_LEAKS, f"{flow.stage}: fewer were filtered than barred and kept ({flow})", ""
     barred, filtered = sum(flow.barred for flow in ledger.flows), sum(flow.filtered for flow in ledger.flows)
     told = sum(row.samples for row in ledger.barred)
-    if barred != told or barred > filtered:
-        yield Code.FLOW_LEAKS, f"gates barred {barred} of {filtered} filtered, but their reasons sum to {told}", ""
+    if barred != told or barred + kept > filtered:
+        seen = f"gates barred {barred} of {filtered} filtered, of which {kept} were kept"
+        yield Code.FLOW_LEAKS, f"{seen}; the reasons of the barred sum to {told}", ""
     rejected, reasons = sum(flow.rejected for flow in ledger.flows), sum(ledger.rejected.values())
     if rejected != reasons:
         yield Code.FLOW_LEAKS, f"stages rejected {rejected} samples, but the reasons sum to {reasons}", ""

@@ -1,4 +1,4 @@
-"""Laws of an order that is kept: who stays stays in place, holes are filled by their like, prefixes hold their shares."""
+"""Laws of an order that is kept: who stays stays in place, holes are filled by their like, prefixes stay fair."""
 
 import numpy as np
 import pyarrow as pa
