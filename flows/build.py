@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.account import make_account, make_flows
+from flows.account import LIMITS, make_account, make_flows
+from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
@@ -41,7 +42,7 @@ from pipeline.runtime.passes import Pass, check_budget, forget_rejected, locate,
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
-from schemas.ledger import Account, Ledger
+from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
@@ -49,9 +50,6 @@ from schemas.sample import Sample, Split
 
 PROBER = "pipeline.decode.worker:probe_medium"
 """Ingest looks at media through decode's eyes, in a process of its own; the flow makes the match."""
-
-LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
-"""Fields of `decode` that decide whether a medium is let in."""
 
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
 INGEST_PART = 64
@@ -70,14 +68,18 @@ class Wave:
 
 
 class Build:
-    """One build of one recipe. Call the steps in order, or `run`."""
+    """One build of one recipe. Call the steps in order, or `run`.
+
+    With `amend` it changes the mixture in the recipe's output: the same samples are chosen as without, but those
+    that are there already stay as they are and, wherever shares allow it, where they are.
+    """
 
     ledger: Ledger
     """The account of the mixture, once `shards` is done."""
     findings: AuditReport
     """What the audit found, once `audit` is done."""
 
-    def __init__(self, recipe: Recipe, runner: Runner, display: Display) -> None:
+    def __init__(self, recipe: Recipe, runner: Runner, display: Display, amend: bool = False) -> None:
         self.recipe = recipe
         self.quotas: list[Quota] = []
         self.barred: tuple[Barred, ...] = ()
@@ -92,6 +94,9 @@ class Build:
         self._candidates = NOBODY
         self._chosen: dict[Stratum, Rows] = {}
         self._waves: list[Wave] = []
+        self._amend = amend
+        self._base: Base | None = None
+        self._kept: frozenset[str] = frozenset()
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """Name and action of each step, in order."""
@@ -120,6 +125,7 @@ class Build:
             need_terms(self.recipe)
             check_output(Path(self.recipe.output), self.recipe.name)
             check_writable(Path(self.recipe.workspace))
+            self._base = find_base(self.recipe, self._workspace) if self._amend else None
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
@@ -154,6 +160,7 @@ class Build:
         self.quotas = quotas(self.recipe.mixture, self._candidates.counts(), self.barred)
         longest = max((sample.key for sample in entered), key=len, default="")
         check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
+        self._kept = self._base.keepable(self._samples) if self._base else frozenset()
 
     def first_choice(self) -> list[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
@@ -169,7 +176,7 @@ class Build:
         return self._roots
 
     def produce(self) -> None:
-        """Talks about, decodes and encodes the chosen, then as many reserves as failures call for.
+        """Talks about, decodes and encodes the chosen, unless kept, then as many reserves as failures call for.
 
         Nothing of that where the shards are whole: they tell whom they rejected.
         """
@@ -180,15 +187,17 @@ class Build:
         while True:
             failed = done & self.rejections.keys()
             self._chosen = choose(self.quotas, self._candidates, failed)
-            todo = [key for key in self._keys(self._chosen) if key not in done]
+            keys = self._keys(self._chosen)
+            todo = [key for key in keys if key not in done and key not in self._kept]
             if not todo:
                 break
+            passed = sum(key in self._kept for key in keys)
             label = f" (reserves, round {len(self._waves)})" if self._waves else ""
             self._waves.append(self._wave([self._samples[key] for key in todo], label))
             done.update(todo)
-            check_budget("conversations", [wave.talks for wave in self._waves], self.recipe.budgets.conversations)
-            features = [wave.features for wave in self._waves]
-            check_budget("features", features, self.recipe.budgets.features, self._redone_passes())
+            talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
+            check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed)
+            check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
 
     def _wave(self, samples: Sequence[Sample], label: str) -> Wave:
         talks = self._pass(self._talking(samples), f"conversations{label}")
@@ -266,24 +275,27 @@ class Build:
             self._ingest_fingerprints(),
             self._stamps,
             self._late,
+            self._base,
+            self._kept,
         )
 
     def _produced(self) -> Produced:
         talks = {key: read for wave in self._waves for key, read in locate(wave.talks).items()}
         features = {key: read for wave in self._waves for key, read in locate(wave.features).items()}
         redone = {key: read for artefact in self._redone_passes() for key, read in locate(artefact).items()}
-        return Produced(
-            self._order(), talks, {**features, **redone}, features, self._account(), self.rejections.values()
-        )
-
-    def _order(self) -> dict[Split, list[Sample]]:
-        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
-        chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
-        keys = self._candidates.keys
-        placed = {split: place(own, keys, self.recipe.seed) for split, own in chosen.items()}
-        return {
+        placed, change = self._order()
+        order = {
             split: [self._samples[key] for key in self._candidates.keys_at(rows)] for split, rows in placed.items()
         }
+        account = self._account(change)
+        return Produced(order, talks, {**features, **redone}, features, account, self.rejections.values())
+
+    def _order(self) -> tuple[dict[Split, Rows], Change | None]:
+        wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples)
+        chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
+        if self._base:
+            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe)
+        return {split: place(own, self._candidates.keys, self.recipe.seed) for split, own in chosen.items()}, None
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""
@@ -298,11 +310,13 @@ class Build:
             raise refuse(lacking, refused, len(samples))
         return locate(artefact)
 
-    def _account(self) -> Account:
+    def _account(self, change: Change | None) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
         barred = sum(row.samples for row in self.barred)
-        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, barred)
+        kept = change.kept if change else 0
+        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, barred, kept)
+        history = (*self._base.ledger.history, change) if self._base and change else ()
         return make_account(
             self.recipe.without_columns(),
             self.quotas,
@@ -311,6 +325,7 @@ class Build:
             flows,
             self.rejections.values(),
             self.barred,
+            history,
         )
 
     def audit(self) -> None:
@@ -334,10 +349,10 @@ class Build:
 
 
 @contextmanager
-def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
+def opened_build(recipe: Recipe, display: Display, amend: bool = False) -> Iterator[Build]:
     """A build on the recipe's runner, which is stopped at the end."""
     if recipe.runtime.runner == "local":
-        yield Build(recipe, LocalRunner(), display)
+        yield Build(recipe, LocalRunner(), display, amend)
         return
     # Only here: importing Ray takes longer than most commands.
     from pipeline.runtime.ray import RayRunner
@@ -345,4 +360,4 @@ def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
     # A part may hold nothing but films that each meet their deadline; then there is an hour to encode.
     deadline_s = FEATURES_PART * recipe.decode.deadline_s + 3600
     with RayRunner(recipe.runtime.workers, deadline_s, recipe.runtime.gpu_workers) as runner:
-        yield Build(recipe, runner, display)
+        yield Build(recipe, runner, display, amend)
