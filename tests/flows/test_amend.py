@@ -316,6 +316,58 @@ def test_a_sample_whose_labels_changed_is_made_again_in_its_place(base, home, da
     assert "train/MIT" in Ledger.read(folder / "out").by_licence
 
 
+def test_an_entry_that_is_taken_out_of_its_source_goes_though_the_recipe_is_the_same(base, home, data):
+    folder = shutil.copytree(base, home / "edited")
+    path = home / "lone" / "annotations.json"
+    whole = path.read_text()
+    (gone,) = [key for key in keys(base / "out") if key.startswith("lone")]
+    try:
+        path.write_text(json.dumps([row for row in json.loads(whole) if row["id"].replace(" ", "-") not in gone]))
+        build(data, folder, "--amend")
+        before = contents(folder / "out")
+        build(data, folder, "--amend")
+    finally:
+        path.write_text(whole)
+    assert contents(folder / "out") == before
+    differ = [
+        (one, other) for one, other in zip(keys(base / "out"), keys(folder / "out"), strict=True) if one != other
+    ]
+    assert [one for one, _ in differ] == [gone]
+    assert differ[0][1].startswith("lone")
+    (change,) = Ledger.read(folder / "out").history
+    assert change.recipe_sha256 == Ledger.read(folder / "out").recipe_sha256
+
+
+def test_what_failed_is_tried_again_and_weighed_against_all_that_passed(base, home, data):
+    """One of the added fails: a third of what this build encodes, but few of the mixture's samples."""
+    folder = shutil.copytree(base, home / "failing")
+    recipe = deepcopy(data)
+    recipe["mixture"]["total"] = 27
+    recipe["budgets"] = {"features": "1/20"}
+    path = write_recipe(folder, recipe)
+    settled = settle(
+        load_recipe(str(path)), workspace=str(folder / "ws"), output=str(folder / "out"), workers=None, runner=None
+    )
+    running = Build(settled, LocalRunner(), Display(Console(quiet=True)), amend=True)
+    running.ingest()
+    running.plan()
+    added = [sample for sample in running.first_choice() if sample.key not in keys(base / "out")]
+    doomed = next(sample for sample in added if sample.media)
+    medium = Path(running.roots[doomed.source]) / doomed.media[0].path
+    bytes_before = medium.read_bytes()
+    try:
+        medium.write_bytes(b"")
+        running.produce()
+        running.shards()
+    finally:
+        medium.write_bytes(bytes_before)
+    assert doomed.key in running.rejections
+    flow = running.ledger.flows[1]
+    assert (flow.outputs, flow.kept) == (len(added) + 1, 26)
+    running.audit()
+    assert running.findings.ok, running.findings.findings
+
+
 def test_a_column_is_added_to_a_mixture_while_it_is_changed_and_after(base, home, data):
     wider = deepcopy(data)
     wider["encoders"]["second"] = {**deepcopy(data["encoders"]["siglip"]), "seed": 4, "store": {"place": "column"}}
