@@ -2,16 +2,55 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from pipeline.conversations.stage import Converse
+from pipeline.decode.stage import Decode
+from pipeline.features.stage import Encode
 from pipeline.plan.choose import Candidates, Rows
 from pipeline.runtime.workspace import Artefact
-from schemas.ledger import Account, Asked, Flow
+from schemas.base import Sha256, digest
+from schemas.encoders import EncoderSpec
+from schemas.ledger import Account, Asked, Change, Flow
 from schemas.manifest import Part
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
+
+LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
+"""Fields of `decode` that decide whether a medium is let in, and nothing of what is made of it."""
+
+SHARDS_VERSION = 5
+"""Raise it when the plan, the order or the writer would make other shards of the same inputs."""
+
+
+def sample_settings(recipe: Recipe, tokenizer_sha256: str = "") -> dict[str, Sha256]:
+    """Digests of all that decides the bytes of a sample of these inputs, by field of the recipe.
+
+    `recipe` is without columns. Weights count by the name that provenance tells, not by the file they lie in: their
+    bytes are held against those of the kept samples when a sample is added.
+    """
+    settings: dict[str, Any] = {
+        "seed": recipe.seed,
+        "conversations": recipe.conversations.model_dump(mode="json", exclude={"tokenizer"}),
+        "conversations.tokenizer": tokenizer_sha256,
+        "decode": recipe.decode.model_dump(mode="json", exclude=LIMITS),
+        "encoders": list(recipe.encoders),
+        **{f"encoders.{name}": _told(spec) for name, spec in recipe.encoders.items()},
+        "shards": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
+        "shards.samples_per_shard": recipe.shards.samples_per_shard,
+        "the version of this program": [
+            *([stage.name, stage.version] for stage in (Converse, Decode, Encode)),
+            ["shards", SHARDS_VERSION],
+        ],
+    }
+    return {name: digest(value) for name, value in settings.items()}
+
+
+def _told(spec: EncoderSpec) -> list[Any]:
+    return [spec.model_dump(mode="json", exclude={"weights"}), spec.labelled_weights]
 
 
 def make_account(
@@ -24,6 +63,7 @@ def make_account(
     barred: Sequence[Barred] = (),
     repeated: int = 0,
     tokenizer_sha256: str = "",
+    history: Sequence[Change] = (),
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -41,6 +81,8 @@ def make_account(
         repeated=repeated,
         tokens_per_frame=recipe.mixture.tokens_per_frame,
         tokenizer_sha256=tokenizer_sha256,
+        settings=sample_settings(recipe, tokenizer_sha256),
+        history=tuple(history),
     )
 
 
@@ -52,13 +94,15 @@ def make_flows(
     refused: Mapping[str, int],
     packed: int,
     barred: int = 0,
+    kept: int = 0,
 ) -> list[Flow]:
     """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
 
-    What the plan filters out are candidates that no quota called for, the reserves that stayed reserves, and
-    those that the recipe's gates bar. What later stages filter out was worked on and proved more than a target in
-    turns, tokens or bytes calls for: `packed` of the encoded samples go into shards. `redone` are second tries of
-    what `features` rejected.
+    What the plan filters out are candidates that no quota called for, the reserves that stayed reserves, those
+    that the recipe's gates bar, and those `kept` as an earlier build made them. What later stages filter out was
+    worked on and proved more than a target in turns, tokens or bytes calls for: `packed` of the encoded samples go
+    into shards.
+    `redone` are second tries of what `features` rejected.
     """
     came, spoken, seen = _through(ingested), _through(talks), _through(features)
     outputs = seen.outputs + _through(redone).outputs
@@ -72,6 +116,7 @@ def make_flows(
             rejected=0,
             filtered=came.outputs - spoken.inputs,
             barred=barred,
+            kept=kept,
         ),
         Flow(
             stage="conversations",

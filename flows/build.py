@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.account import make_account, make_flows
+from flows.account import LIMITS, make_account, make_flows
+from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
@@ -46,7 +47,7 @@ from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
-from schemas.ledger import Account, Ledger
+from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
@@ -54,9 +55,6 @@ from schemas.sample import Sample, Split, key_again
 
 PROBER = "pipeline.decode.worker:probe_medium"
 """Ingest looks at media through decode's eyes, in a process of its own; the flow makes the match."""
-
-LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
-"""Fields of `decode` that decide whether a medium is let in."""
 
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
 INGEST_PART = 64
@@ -75,14 +73,18 @@ class Wave:
 
 
 class Build:
-    """One build of one recipe. Call the steps in order, or `run`."""
+    """One build of one recipe. Call the steps in order, or `run`.
+
+    With `amend` it changes the mixture in the recipe's output: the same samples are chosen as without, but those
+    that are there already stay as they are and, wherever shares allow it, where they are.
+    """
 
     ledger: Ledger
     """The account of the mixture, once `shards` is done."""
     findings: AuditReport
     """What the audit found, once `audit` is done."""
 
-    def __init__(self, recipe: Recipe, runner: Runner, display: Display) -> None:
+    def __init__(self, recipe: Recipe, runner: Runner, display: Display, amend: bool = False) -> None:
         self.recipe = recipe
         self.quotas: list[Quota] = []
         self.barred: tuple[Barred, ...] = ()
@@ -101,6 +103,9 @@ class Build:
         self._talks = Located()
         self._encoded = Located()
         """How to read the latest outcome of each sample that was worked on."""
+        self._amend = amend
+        self._base: Base | None = None
+        self._kept: frozenset[str] = frozenset()
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """Name and action of each step, in order."""
@@ -130,6 +135,7 @@ class Build:
             check_output(Path(self.recipe.output), self.recipe.name)
             check_writable(Path(self.recipe.workspace))
             self._tokenizer = tokenizer_sha256(self.recipe.conversations.tokenizer)
+            self._base = find_base(self.recipe, self._workspace, self._tokenizer) if self._amend else None
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
@@ -166,6 +172,9 @@ class Build:
         self.quotas = quotas(spec, self._candidates.counts(), self.barred, self._measuring.supply())
         longest = max((key_again(s.key, spec.last_epochs.get(s.source, 0)) for s in entered), key=len, default="")
         check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
+        if self._base:
+            self._kept = self._base.keepable(self._passes)
+            self._measuring.kept(map(self._base.sample, self._kept))
 
     def first_choice(self) -> Sequence[Sample]:
         """The samples that the plan asks for if none fails, in an order that mixes the sources."""
@@ -191,7 +200,7 @@ class Build:
         return self._roots
 
     def produce(self) -> None:
-        """Talks about, decodes and encodes the chosen, then as many reserves as failures call for.
+        """Talks about, decodes and encodes the chosen, unless kept, then as many reserves as failures call for.
 
         Nothing of that where the shards are whole: they tell whom they rejected.
         """
@@ -201,14 +210,15 @@ class Build:
         while todo := self._todo():
             label = f" (reserves, round {len(self._waves)})" if self._waves else ""
             self._waves.append(self._wave(todo, label))
-            check_budget("conversations", [wave.talks for wave in self._waves], self.recipe.budgets.conversations)
-            features = [wave.features for wave in self._waves]
-            check_budget("features", features, self.recipe.budgets.features, self._redone_passes())
+            passed = sum(key in self._kept for key in self._keys(self._chosen)) if self._kept else 0
+            talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
+            check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed)
+            check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
 
     def _todo(self) -> list[str]:
         """Who is chosen now and not worked on yet. A later pass takes what the first one gave."""
         self._chosen = self._choose()
-        keys = dict.fromkeys(self._passes.first(key) for key in self._keys(self._chosen))
+        keys = dict.fromkeys(self._passes.first(k) for k in self._keys(self._chosen) if k not in self._kept)
         return [key for key in keys if key not in self._encoded]
 
     def _samples_of(self, keys: Sequence[str]) -> Records[Sample]:
@@ -302,24 +312,27 @@ class Build:
             self._stamps,
             self._tokenizer,
             self._late,
+            self._base,
+            self._kept,
         )
 
     def _produced(self) -> Produced:
         features = Located(wave.features for wave in self._waves)
-        order = self._order()
-        keys = [key for samples in order.values() for key in keys_of(samples)]
+        placed, change = self._order()
+        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         talks, encoded, of_columns = (
             WithPasses(each, self._passes) for each in (self._talks, self._encoded, features)
         )
-        return Produced(order, talks, encoded, of_columns, self._account(keys), self.rejections.values())
+        keys = [key for samples in order.values() for key in keys_of(samples)]
+        return Produced(order, talks, encoded, of_columns, self._account(keys, change), self.rejections.values())
 
-    def _order(self) -> dict[Split, Sequence[Sample]]:
+    def _order(self) -> tuple[dict[Split, Rows], Change | None]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
-        keys = self._candidates.keys
-        epochs = self._candidates.epochs
-        placed = {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}
-        return {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
+        if self._base:
+            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe)
+        keys, epochs = self._candidates.keys, self._candidates.epochs
+        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, None
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""
@@ -335,12 +348,15 @@ class Build:
             raise refuse(lacking, refused, len(firsts))
         return WithPasses(Located([artefact]), self._passes)
 
-    def _account(self, keys: Sequence[str]) -> Account:
+    def _account(self, keys: Sequence[str], change: Change | None) -> Account:
         refused = Counter(refused.stage for refused in self.rejections.values())
         talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
         barred = sum(row.samples for row in self.barred)
+        firsts = sum(self._passes.first(key) == key for key in keys)
         packed = sum(key in self._encoded for key in keys)
-        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, packed, barred)
+        kept = firsts - packed
+        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, packed, barred, kept)
+        history = (*self._base.ledger.history, change) if self._base and change else ()
         return make_account(
             self.recipe.without_columns(),
             self.quotas,
@@ -349,8 +365,9 @@ class Build:
             flows,
             self.rejections.values(),
             self.barred,
-            len(keys) - packed,
+            len(keys) - firsts,
             self._tokenizer,
+            history,
         )
 
     def audit(self) -> None:
@@ -374,10 +391,10 @@ class Build:
 
 
 @contextmanager
-def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
+def opened_build(recipe: Recipe, display: Display, amend: bool = False) -> Iterator[Build]:
     """A build on the recipe's runner, which is stopped at the end."""
     if recipe.runtime.runner == "local":
-        yield Build(recipe, LocalRunner(), display)
+        yield Build(recipe, LocalRunner(), display, amend)
         return
     # Only here: importing Ray takes longer than most commands.
     from pipeline.runtime.ray import RayRunner
@@ -385,4 +402,4 @@ def opened_build(recipe: Recipe, display: Display) -> Iterator[Build]:
     # A part may hold nothing but films that each meet their deadline; then there is an hour to encode.
     deadline_s = FEATURES_PART * recipe.decode.deadline_s + 3600
     with RayRunner(recipe.runtime.workers, deadline_s, recipe.runtime.gpu_workers) as runner:
-        yield Build(recipe, runner, display)
+        yield Build(recipe, runner, display, amend)

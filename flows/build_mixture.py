@@ -52,6 +52,7 @@ def build_mixture(
     workspace: str | None = None,
     workers: int | None = None,
     runner: Literal["local", "ray"] | None = None,
+    amend: bool = False,
 ) -> State[Any]:
     """Builds a mixture, audits it and writes its report; a run that is retried takes up where it stopped.
 
@@ -61,6 +62,7 @@ def build_mixture(
         workspace: Folder of artefacts, instead of the recipe's.
         workers: Actors a stage, instead of the recipe's.
         runner: `local` or `ray`, instead of the recipe's.
+        amend: Change the mixture in the output folder: what stays is not made again.
 
     Returns:
         The completed state, with the mixture's root digest; or a failed one, which says what to mend.
@@ -69,7 +71,7 @@ def build_mixture(
         settled = settle(load_recipe(recipe), output=output, workspace=workspace, workers=workers, runner=runner)
     except RecipeError as error:
         return _failed(str(error))
-    with opened_build(settled, PagesDisplay(settled.name)) as build:
+    with opened_build(settled, PagesDisplay(settled.name), amend) as build:
         mistake = _run_steps(build)
     if mistake:
         return _failed(mistake)

@@ -35,6 +35,9 @@ RecipeArgument = Annotated[
 ]
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A built mixture.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
+AmendOption = Annotated[
+    bool, typer.Option("--amend", help="Change the mixture in the output folder: what stays is not made again.")
+]
 RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
 WorkspaceOption = Annotated[Path | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
 OutputOption = Annotated[Path | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
@@ -165,15 +168,19 @@ def build(
     runner: RunnerOption = None,
     workspace: WorkspaceOption = None,
     output: OutputOption = None,
+    amend: AmendOption = False,
 ) -> None:
     """Build the mixture, audit it and write its report; run again to resume."""
     from flows.build import opened_build
+    from flows.change_rows import change_words
 
     found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output)
     display = _display()
-    with _explained(), opened_build(found, display) as running:
+    with _explained(), opened_build(found, display, amend) as running:
         running.run()
     report = running.findings
+    if amend and running.ledger.history:
+        display.say(f"last change: {change_words(running.ledger.history[-1])}")
     display.say(f"{found.output}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
     display.say(f"audit: {report.verdict}; report: {found.output}/report.html")
     if not report.ok:

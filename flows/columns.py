@@ -13,10 +13,11 @@ from pipeline.runtime.passes import BudgetError
 from pipeline.runtime.records import Records
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index
+from pipeline.shards.kept import Kept, OldTars
 from pipeline.shards.reader import ShardReader
 from schemas.arrays import Features
 from schemas.base import InputError
-from schemas.ledger import Ledger
+from schemas.ledger import ColumnSample, Ledger
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
 
@@ -45,13 +46,21 @@ def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, Seque
 
 
 def encoded(
-    name: str, samples: Sequence[Sample], readers: Readers, shards: ShardReader | None
-) -> Iterator[Encoded]:
+    name: str,
+    samples: Sequence[Sample],
+    readers: Readers,
+    shards: ShardReader | None,
+    old: OldTars[ColumnSample] | None = None,
+) -> Iterator[Encoded | Kept[ColumnSample]]:
     """The samples with their features; with `shards`, held against what these hold at the same position.
 
-    Raises ColumnError where a sample has none, InputError where its media or frames are not those of the shards.
+    Samples of which `readers` knows nothing are taken from `old`, as it holds them. Raises ColumnError where a
+    sample has none, InputError where its media or frames are not those of the shards.
     """
     for position, sample in enumerate(samples):
+        if old and sample.key not in readers:
+            yield old.row(sample.key)
+            continue
         outcome = readers[sample.key]()
         if _failure(name, outcome):
             raise _told(name, samples, readers)
@@ -83,7 +92,7 @@ def _failure(name: str, outcome: Keyed) -> str:
 
 
 def _told(name: str, samples: Sequence[Sample], readers: Readers) -> ColumnError:
-    outcomes = ((sample.key, _failure(name, readers[sample.key]())) for sample in samples)
+    outcomes = ((s.key, _failure(name, readers[s.key]())) for s in samples if s.key in readers)
     return _error([name], [f"{key} ({why})" for key, why in outcomes if why], len(samples))
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from flows.tables import Row, print_audit, print_json, print_lines, print_table
+from flows.tables import Row, print_audit, print_history, print_json, print_lines, print_table
 from pipeline.audit.audit import AuditReport
 from pipeline.audit.difference import Difference, Tars
 
@@ -32,6 +32,8 @@ def print_comparison(report: AuditReport, found: Difference, other: AuditReport 
     for title, head, rows in _where_told(found):
         if rows:
             print_table(title, head, rows)
+    if report.ledger:
+        print_history(report.ledger)
     print_lines(f"note: {note}" for note in found.notes)
 
 

@@ -1,6 +1,6 @@
 """What candidates come to in the unit of the mixture: an estimate at first, a count once they are worked on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,9 +15,12 @@ from pipeline.plan.passes import Passes
 from pipeline.runtime.contract import Keyed
 from pipeline.runtime.passes import metas
 from pipeline.runtime.workspace import Artefact
+from pipeline.shards.kept import Kept
 from pipeline.shards.members import Packed, members, shard_sample
+from pipeline.shards.tally import counted
 from schemas.arrays import Features, FeaturesMeta
 from schemas.conversation import Conversation
+from schemas.ledger import ShardSample
 from schemas.plan import Stratum
 from schemas.recipe import Recipe
 from schemas.sample import Sample
@@ -90,6 +93,16 @@ class Measuring:
             return None
         return {stratum: int(self._amounts[rows].sum()) for stratum, rows in self.candidates.rows.items()}
 
+    def kept(self, samples: Iterable[Kept[ShardSample]]) -> None:
+        """Takes in what samples that are kept from an earlier mixture come to."""
+        if self.unit is Unit.SAMPLES:
+            return
+        at = {key: row for rows in self._rows.values() for row in rows for key in (self._key(row),)}
+        for sample in samples:
+            line = counted(sample.record(), sum(sample.place.sizes), self.recipe.mixture.tokens_per_frame)
+            if sample.key in at:
+                self._know([at[sample.key]], line[self.unit.field])
+
     def spoken(self, talks: Artefact) -> None:
         """Takes in what talks come to."""
         if self.unit in SPOKEN:
@@ -109,7 +122,10 @@ class Measuring:
                     self._know(self._rows[meta.key], frames * self.recipe.mixture.tokens_per_frame)
                 else:
                     for row in self._rows[meta.key]:
-                        self._know([row], self._bytes(self.candidates.keys[row].as_py(), talks, features))
+                        self._know([row], self._bytes(self._key(row), talks, features))
+
+    def _key(self, row: int) -> str:
+        return str(self.candidates.keys[row].as_py())
 
     def _know(self, rows: list[int], amount: int) -> None:
         self._amounts[rows] = amount

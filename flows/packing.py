@@ -8,13 +8,16 @@ What shards hold follows from the recipe without its columns and from the inputs
 before anything is produced: an encoder that is added or replaced later finds them whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
+from flows.account import SHARDS_VERSION
+from flows.amend import Base
 from flows.columns import ColumnError, Readers, encoded, samples_in
 from flows.display import Display
 from flows.quarantine import REJECTIONS, write_rejections
@@ -24,13 +27,14 @@ from pipeline.features.stage import Encode
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.columns import join, write_column
+from pipeline.shards.kept import Kept, OldTars
 from pipeline.shards.members import Packed
 from pipeline.shards.reader import ShardReader
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
 from schemas.base import digest
 from schemas.conversation import Conversation
-from schemas.ledger import Account, Ledger
+from schemas.ledger import Account, ColumnSample, Ledger, ShardSample
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Sample, Split
@@ -72,6 +76,10 @@ class Packing:
     """Digest of the recipe's tokenizer; empty where it names none."""
     encode: Callable[[Sequence[Sample], Sequence[str]], Readers]
     """Features of samples by these encoders, for columns that come later than their shards."""
+    base: Base | None = None
+    """The mixture that this one is a change of."""
+    kept: Set[str] = frozenset()
+    """Keys whose samples are taken from there as they are, if they are chosen."""
 
     @cached_property
     def shards(self) -> Artefact | None:
@@ -112,8 +120,8 @@ class Packing:
             "weights": {name: self.stamps[name] for name in recipe.encoders},
             "tokenizer": self.tokenizer,
         }
-        # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
-        return Work("shards", 4, config, self.sources)
+        asked = Work("shards", SHARDS_VERSION, config, self.sources)
+        return self.base.work(asked) if self.base else asked
 
     def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
         # Their order too: which samples shards hold follows from failures as well, and those may pass.
@@ -121,31 +129,58 @@ class Packing:
         works = {name: self._column_work(name, keys) for name in self.recipe.columns}
         found = {name: self.workspace.find(work) for name, work in works.items()}
         lacking = [name for name, artefact in found.items() if artefact is None]
-        if produced:
-            features, shards = produced.column_features, None
-        else:
-            keyed = Records([key for own in order.values() for key in keys_of(own)], self.samples.__getitem__)
-            features, shards = self.encode(keyed, lacking) if lacking else {}, self._found.folder
-        return {
-            name: found[name] or self._column(name, work, order, features, shards) for name, work in works.items()
-        }
+        old = {name: self._old_column(name) for name in lacking}
+        made = produced.column_features if produced else {}
+        late = self._late(order, old, made)
+        shards = self.shards or (self._packed(produced) if any(late.values()) else None)
+        folder = shards.folder if shards else None
+        for name in lacking:
+            features: Readers = ChainMap(cast("dict[str, Any]", late[name]), cast("dict[str, Any]", made))
+            found[name] = self._column(name, works[name], order, features, folder, old[name])
+        return {name: artefact for name, artefact in found.items() if artefact}
+
+    def _old_column(self, name: str) -> OldTars[ColumnSample] | None:
+        if self.base is None:
+            return None
+        return self.base.column(name, self.recipe.encoders[name], self.stamps[name], _stages())
+
+    def _late(
+        self, order: Order, old: Mapping[str, OldTars[ColumnSample] | None], made: Readers
+    ) -> dict[str, Readers]:
+        """By column, the features that neither this build has made nor an old column holds."""
+        found: dict[str, Readers] = {}
+        keys = [key for own in order.values() for key in keys_of(own)]
+        for has_old in (True, False):
+            if names := [name for name, column in old.items() if bool(column) is has_old]:
+                lacking = [key for key in keys if key not in made and not (has_old and key in self.kept)]
+                samples = Records(lacking, self.samples.__getitem__)
+                found |= dict.fromkeys(names, self.encode(samples, names) if lacking else {})
+        return found
 
     def _column_work(self, name: str, keys: str) -> Work:
         config = {
             "order": keys,
             "encoder": [name, self.recipe.encoders[name].model_dump(mode="json")],
             "weights": self.stamps[name],
-            "stages": [[stage.name, stage.version] for stage in (Decode, Encode)],
+            "stages": _stages(),
         }
         return Work("columns", 1, config, (self._shards_work.fingerprint,))
 
-    def _column(self, name: str, work: Work, order: Order, features: Readers, shards: Path | None) -> Artefact:
-        """Made of `features`, which are held against `shards` where those were there before."""
+    def _column(
+        self,
+        name: str,
+        work: Work,
+        order: Order,
+        features: Readers,
+        shards: Path | None,
+        old: OldTars[ColumnSample] | None,
+    ) -> Artefact:
+        """Made of `features`, which are held against `shards` where those were there before, and of `old` ones."""
 
         def build(folder: Path, step: Step) -> Mapping[str, int]:
             readers = {split: ShardReader(shards, split) if shards else None for split in order}
             splits = {
-                split: _stepped(encoded(name, samples, features, readers[split]), step)
+                split: _stepped(encoded(name, samples, features, readers[split], old), step)
                 for split, samples in order.items()
             }
             return {"tars": len(write_column(folder, name, splits, self.recipe.shards).column.shards)}
@@ -159,7 +194,7 @@ class Packing:
 
         def build(folder: Path, step: Step) -> Mapping[str, int]:
             splits = {
-                split: _stepped(_records(samples, produced), step) for split, samples in produced.order.items()
+                split: _stepped(self._records(samples, produced), step) for split, samples in produced.order.items()
             }
             tokenizer = Path(recipe.conversations.tokenizer) if self.tokenizer else None
             encoders, shards = list(recipe.encoders), recipe.shards
@@ -168,6 +203,14 @@ class Packing:
             return _counts(ledger)
 
         return self._once("shards", self._shards_work, sum(map(len, produced.order.values())), build)
+
+    def _records(self, samples: Sequence[Sample], produced: Produced) -> Iterator[Packed | Kept[ShardSample]]:
+        for at, key in enumerate(keys_of(samples)):
+            if self.base and key in self.kept:
+                yield self.base.sample(key)
+            else:
+                talk, features = produced.talks[key](), produced.features[key]()
+                yield Packed(samples[at], cast("Conversation", talk), cast("Features", features))
 
     @property
     def _found(self) -> Artefact:
@@ -185,10 +228,9 @@ class Packing:
         return made
 
 
-def _records(samples: Iterable[Sample], produced: Produced) -> Iterator[Packed]:
-    for sample in samples:
-        talk, features = produced.talks[sample.key](), produced.features[sample.key]()
-        yield Packed(sample, cast("Conversation", talk), cast("Features", features))
+def _stages() -> list[list[Any]]:
+    """What makes features, with its versions."""
+    return [[stage.name, stage.version] for stage in (Decode, Encode)]
 
 
 def _stepped(rows: Iterable[Any], step: Step) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import plan_rows
+from flows.change_rows import CHANGE_COLUMNS, change_rows
 from flows.learning import find_scores, find_training
 from flows.planning import Plan
 from pipeline.audit.audit import AuditReport
@@ -217,6 +218,8 @@ def print_status(recipe: Recipe, as_json: bool) -> None:
         return
     print_table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
     _print_flows(state["flows"])
+    if state["history"]:
+        print_history(Ledger.read(Path(recipe.output)))
     if state["training"]:
         print_table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
     if state["scores"]:
@@ -239,6 +242,7 @@ def _state(recipe: Recipe) -> dict[str, Any]:
         "samples": _sample_rows(ledger),
         "text": _text_share(ledger),
         "flows": _flow_rows(ledger),
+        "history": [change.model_dump(mode="json") for change in ledger.history],
         "training": [(s["name"], s["steps"], f"{s['loss_start']:.3f}", f"{s['loss_end']:.3f}") for s in metrics],
         "scores": [row for row in rows if not row[0].startswith(TOPIC)],
         "encoders": [f"{encoder.name}: weights {encoder.weights}" for encoder in ledger.encoders],
@@ -247,18 +251,28 @@ def _state(recipe: Recipe) -> dict[str, Any]:
 
 
 def _flow_rows(ledger: Ledger) -> list[tuple[object, ...]]:
-    """With what the gates bar where they bar something."""
-    is_gated = any(f.barred for f in ledger.flows)
+    """With what the gates bar, and what is kept of the mixture before, where there is any."""
+    is_gated, is_amended = any(f.barred for f in ledger.flows), any(f.kept for f in ledger.flows)
     return [
-        (f.stage, f.inputs, f.outputs, f.rejected, f.reserve, *([f.barred] if is_gated else []))
+        (
+            f.stage, f.inputs, f.outputs, f.rejected, f.reserve,
+            *([f.barred] if is_gated or is_amended else []), *([f.kept] if is_amended else []),
+        )
         for f in ledger.flows
-    ]
+    ]  # fmt: skip
 
 
 def _print_flows(rows: Sequence[Row]) -> None:
-    columns = ["stage", "#in", "#out", "#rejected", "#reserve", "#barred"][: max(map(len, rows), default=5)]
-    title = "In = out + rejected + left in reserve" + (" + barred" if "#barred" in columns else "")
-    print_table(title, columns, rows)
+    columns = ["stage", "#in", "#out", "#rejected", "#reserve", "#barred", "#kept"]
+    columns = columns[: max(map(len, rows), default=5)]
+    more = "".join(f" + {column[1:]}" for column in columns[5:])
+    print_table(f"In = out + rejected + left in reserve{more}", columns, rows)
+
+
+def print_history(ledger: Ledger) -> None:
+    """What the mixture was before, where it was changed."""
+    if ledger.history:
+        print_table("Changes, the last one last", CHANGE_COLUMNS, change_rows(ledger.history))
 
 
 def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:

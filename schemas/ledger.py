@@ -1,5 +1,6 @@
 """`ShardSample` (the JSON member of a sample in a tar) and `Ledger` (the account of a mixture)."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,6 +21,11 @@ TOKENIZER = "tokenizer.json"
 """The tokenizer's name there, where LLM tokens are counted."""
 INDEX = "index.parquet"
 """The index's name there: one row a sample."""
+
+PREFIX_BOUND = Fraction(1)
+"""Samples that a modality's count stays strictly within of its share, in every prefix of an order made at once."""
+KEPT_PREFIX_BOUND = Fraction(5, 2)
+"""Likewise of an order that was kept while the mixture was changed (docs/decisions/0013-amend.md)."""
 
 
 class ShardSample(Record):
@@ -164,6 +170,31 @@ class Origin(Record):
     """Names of those who made the conversations."""
 
 
+class Change(Record):
+    """One change of a finished mixture (`mixture build --amend`): what it was before, and what became of it."""
+
+    recipe_sha256: Sha256
+    """Of the mixture before."""
+    root_sha256: Sha256
+    """Likewise: names that mixture."""
+    kept: int = Field(ge=0)
+    """Samples whose bytes were taken over."""
+    added: int = Field(ge=0)
+    """Samples made anew; of a key that was there before if its candidate changed."""
+    removed: int = Field(ge=0)
+    """Samples whose bytes are gone."""
+    moved: int = Field(default=0, ge=0)
+    """Of the kept, those at another position."""
+    reordered: tuple[Split, ...] = ()
+    """Splits in a fresh order, because the old one would have been too far off the new shares."""
+    shards_kept: int = Field(ge=0)
+    """Tars that were taken over as they were."""
+    shards_rewritten: int = Field(ge=0)
+    shards_new: int = Field(ge=0)
+    """Under a name that was not there before."""
+    shards_gone: int = Field(ge=0)
+
+
 class Account(Record):
     """What the shards cannot tell: what the recipe promised, and what happened on the way."""
 
@@ -191,6 +222,10 @@ class Account(Record):
     """What the recipe lets in."""
     barred: tuple[Barred, ...] = ()
     """What these shut out."""
+    settings: dict[str, Sha256] = Field(default_factory=dict)
+    """Digests of what decides a sample's bytes, by the recipe's field; none in a ledger of an older build."""
+    history: tuple[Change, ...] = ()
+    """What the mixture was before, oldest first; none where it was made at once."""
 
 
 class Ledger(Account):
@@ -232,6 +267,11 @@ class Ledger(Account):
         """Of all tars."""
         columns = sum(tar.size_bytes for column in self.columns for tar in column.shards)
         return columns + sum(shard.size_bytes for shard in self.shards)
+
+    def prefix_bound(self, split: Split) -> Fraction:
+        """Samples that a prefix of the split stays strictly within of each modality's share."""
+        is_kept = bool(self.history) and split not in self.history[-1].reordered
+        return KEPT_PREFIX_BOUND if is_kept else PREFIX_BOUND
 
     @property
     def in_shards(self) -> tuple[EncoderProvenance, ...]:

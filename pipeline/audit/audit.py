@@ -36,7 +36,7 @@ class AuditReport(Record):
     tables: dict[str, dict[str, Count]]
     """The audit's own counts: field of the ledger, then label."""
     prefix_deviations: dict[str, Rational]
-    """By `split/modality`: samples that the worst prefix is off its exact share; under 1 is the law."""
+    """By `split/modality`: samples that the worst prefix is off its share; bounded by `Ledger.prefix_bound`."""
     shards: int
     root_sha256: Sha256 | None
     """Of the tars as found; None after a quick audit, which read only a part of them."""

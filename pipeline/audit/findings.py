@@ -16,6 +16,7 @@ class Code(StrEnum):
 
     LEDGER_UNREADABLE = "ledger_unreadable"
     FLOW_LEAKS = "flow_leaks"
+    HISTORY_BELIED = "history_belied"
     SHARD_MISSING = "shard_missing"
     SHARD_UNKNOWN = "shard_unknown"
     SHARD_CHANGED = "shard_changed"

@@ -37,17 +37,33 @@ def check_flows(_: Recount, ledger: Ledger) -> Defects:
     for before, after in pairwise(ledger.flows):
         if before.outputs != after.inputs:
             yield Code.FLOW_LEAKS, f"{before.stage} gave {before.outputs}, {after.stage} took {after.inputs}", ""
-    packed = sum(count.samples for count in ledger.total.values())
-    if ledger.flows and ledger.flows[-1].outputs + ledger.repeated != packed:
-        given = f"{ledger.flows[-1].outputs} samples, {ledger.repeated} more are of later passes"
-        yield Code.FLOW_LEAKS, f"{stages[-1]} gave {given}, the shards hold {packed}", ""
+    packed, kept = _packed(ledger), sum(flow.kept for flow in ledger.flows)
+    if ledger.flows and ledger.flows[-1].outputs + kept + ledger.repeated != packed:
+        gave = f"{stages[-1]} gave {ledger.flows[-1].outputs} samples, {kept} were kept"
+        yield Code.FLOW_LEAKS, f"{gave}, {ledger.repeated} are of later passes; the shards hold {packed}", ""
     barred, filtered = sum(flow.barred for flow in ledger.flows), sum(flow.filtered for flow in ledger.flows)
     told = sum(row.samples for row in ledger.barred)
-    if barred != told or barred > filtered:
-        yield Code.FLOW_LEAKS, f"gates barred {barred} of {filtered} filtered, but their reasons sum to {told}", ""
+    if barred != told or barred + kept > filtered:
+        seen = f"gates barred {barred} of {filtered} filtered, of which {kept} were kept"
+        yield Code.FLOW_LEAKS, f"{seen}; the reasons of the barred sum to {told}", ""
     rejected, reasons = sum(flow.rejected for flow in ledger.flows), sum(ledger.rejected.values())
     if rejected != reasons:
         yield Code.FLOW_LEAKS, f"stages rejected {rejected} samples, but the reasons sum to {reasons}", ""
+
+
+def check_history(_: Recount, ledger: Ledger) -> Defects:
+    """What a ledger tells of its last change must have led to this mixture, or its looser bounds are not earned."""
+    kept = sum(flow.kept for flow in ledger.flows)
+    if not ledger.history:
+        if kept:
+            yield Code.HISTORY_BELIED, f"{kept} samples were kept, but of no mixture before", ""
+        return
+    last, shards = ledger.history[-1], len(ledger.shards)
+    if last.kept != kept or last.kept + last.added != _packed(ledger):
+        told = f"{last.kept} samples kept and {last.added} added"
+        yield Code.HISTORY_BELIED, f"{told}, the flows kept {kept} of {_packed(ledger)} in the shards", ""
+    if last.shards_kept + last.shards_rewritten + last.shards_new != shards or last.moved > last.kept:
+        yield Code.HISTORY_BELIED, f"{last} does not lead to {shards} shards", ""
 
 
 def check_shards(recount: Recount, ledger: Ledger) -> Defects:
@@ -157,14 +173,12 @@ def check_shares(recount: Recount, ledger: Ledger) -> Defects:
 
 
 def check_prefixes(recount: Recount, ledger: Ledger) -> Defects:
-    """A run that stops anywhere has seen the mixture's shares: every prefix within one sample of them."""
+    """A run that stops anywhere has seen the mixture's shares: every prefix near them (`prefix_bound`)."""
     for label, (worst, length) in prefix_deviations(recount, ledger).items():
-        if worst >= 1:
-            yield (
-                Code.PREFIX_OFF_SHARE,
-                f"{label} is {float(worst):.3f} samples off its share after {length} samples, must stay under 1",
-                "",
-            )
+        bound = ledger.prefix_bound(Split(label.partition("/")[0]))
+        if worst >= bound:
+            off = f"{float(worst):.3f} samples off its share after {length} samples"
+            yield Code.PREFIX_OFF_SHARE, f"{label} is {off}, must stay under {float(bound):g}", ""
 
 
 def prefix_deviations(recount: Recount, ledger: Ledger) -> dict[str, tuple[Fraction, int]]:
@@ -187,13 +201,14 @@ def prefix_deviations(recount: Recount, ledger: Ledger) -> dict[str, tuple[Fract
 
 
 def check_shard_shares(recount: Recount, ledger: Ledger) -> Defects:
-    """A worker that reads one tar alone sees the shares too: within two samples, as prefixes allow."""
+    """A worker that reads one tar alone sees the shares too: within twice the bound of a prefix."""
     for shard in recount.shards:
         split = Split(shard.name.removeprefix("shards/").partition("-")[0])
+        bound = 2 * ledger.prefix_bound(split)
         asked, total, samples = _asked(ledger, split), _asked(ledger, split).total(), shard.count["samples"]
         for modality in Modality:
             found = shard.modalities[modality]
-            if abs(found * total - samples * asked[modality]) >= 2 * total > 0:
+            if abs(found * total - samples * asked[modality]) >= bound * total > 0:
                 exact = float(Fraction(samples * asked[modality], total))
                 yield Code.SHARD_OFF_SHARE, f"{found} {modality} of {samples} samples, for {exact:.3f}", shard.name
 
@@ -210,6 +225,11 @@ def check_heldout(recount: Recount, _: Ledger) -> Defects:
     if Split.HELDOUT in recount.order:
         for key, path in recount.unnamed.items():
             yield Code.MEDIUM_UNNAMED, f"{key}: no digest of {path}, so no leak can be ruled out", ""
+
+
+def _packed(ledger: Ledger) -> int:
+    """Samples in the shards, as the ledger tells."""
+    return sum(count.samples for count in ledger.total.values())
 
 
 def _asked(ledger: Ledger, split: Split) -> Counter[Modality]:
@@ -242,6 +262,7 @@ def _difference(found: Count | None, told: Count | None) -> str:
 
 MIXTURE_CHECKS: tuple[Check, ...] = (
     check_flows,
+    check_history,
     check_shards,
     check_root,
     check_counts,

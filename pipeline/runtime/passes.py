@@ -114,14 +114,18 @@ def forget_rejected(artefact: Artefact) -> None:
 
 
 def check_budget(
-    stage: str, artefacts: Sequence[Artefact], budget: Fraction, redone: Sequence[Artefact] = ()
+    stage: str,
+    artefacts: Sequence[Artefact],
+    budget: Fraction,
+    redone: Sequence[Artefact] = (),
+    passed: int = 0,
 ) -> None:
     """Raises BudgetError when the artefacts of a stage together refused more than `budget` allows.
 
-    What a second try in `redone` let through was not refused.
+    What a second try in `redone` let through was not refused; `passed` more went through in an earlier build.
     """
     parts = [part for artefact in artefacts for part in artefact.manifest.parts]
-    inputs, rejected = sum(part.inputs for part in parts), sum(part.rejected for part in parts)
+    inputs, rejected = passed + sum(part.inputs for part in parts), sum(part.rejected for part in parts)
     rejected -= sum(part.outputs for artefact in redone for part in artefact.manifest.parts)
     if rejected > budget * inputs:
         raise BudgetError(

@@ -14,8 +14,9 @@ from typing import Self
 
 from pipeline.runtime.files import link, published, write_text
 from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index
+from pipeline.shards.kept import Kept
 from pipeline.shards.members import Member, check_names, feature_members, frame_members
-from pipeline.shards.packing import write_tars
+from pipeline.shards.packing import Made, write_tars
 from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
@@ -51,11 +52,15 @@ class WrittenColumn(Record):
 
 
 def write_column(
-    folder: Path, encoder: str, splits: Mapping[Split, Iterable[Encoded]], spec: ShardsSpec
+    folder: Path,
+    encoder: str,
+    splits: Mapping[Split, Iterable[Encoded | Kept[ColumnSample]]],
+    spec: ShardsSpec,
 ) -> WrittenColumn:
     """Writes the tars of `encoder`, their index and, last, `column.json` into `folder`.
 
-    `splits` holds the samples of the shards, in their order, and is read once, lazily; `spec` is the shards' own.
+    `splits` holds the samples of the shards, in their order, encoded now or kept as a finished column has them, and
+    is read once, lazily; `spec` is the shards' own.
     Raises ValueError when samples were encoded with different weights, or there is none.
     """
     rows, shards, sizes = _Rows(encoder, spec), [], dict[str, int]()
@@ -140,8 +145,16 @@ class _Rows:
         self._first: EncoderProvenance | None = None
         self.losses: list[tuple[int, StorageLoss]] = []
 
-    def of(self, samples: Iterable[Encoded]) -> Iterator[tuple[ColumnSample, list[Member]]]:
+    def of(
+        self, samples: Iterable[Encoded | Kept[ColumnSample]]
+    ) -> Iterator[Made[ColumnSample] | Kept[ColumnSample]]:
         for encoded in samples:
+            if isinstance(encoded, Kept):
+                told = encoded.record()
+                self._check(encoded.key, told.key, told.encoder)
+                self.losses += [(encoded.clips, loss) for loss in told.storage_loss.values()]
+                yield encoded
+                continue
             sample, features = encoded.sample, encoded.features
             record = self._record(sample, features)
             carried = self._spec.carries_frames(sample.modality, sample.category)
@@ -150,7 +163,7 @@ class _Rows:
             members += frame_members(features, self._encoder, self._spec, carried)
             check_names(sample.key, members)
             self.losses += [(len(features.meta.clips), loss) for loss in record.storage_loss.values()]
-            yield record, members
+            yield Made(record.key, record, members)
 
     def provenance(self) -> EncoderProvenance:
         if self._first is None:
@@ -160,9 +173,7 @@ class _Rows:
     def _record(self, sample: Sample, features: Features) -> ColumnSample:
         meta = features.meta
         found = next(encoder for encoder in meta.encoders if encoder.name == self._encoder)
-        self._first = self._first or found
-        if found != self._first or meta.key != sample.key:
-            raise ValueError(f"features of {meta.key} come from {found}, the column's ({sample.key}) {self._first}")
+        self._check(sample.key, meta.key, found)
         return ColumnSample(
             key=sample.key,
             binding_sha256=sample.binding_sha256(),
@@ -170,3 +181,8 @@ class _Rows:
             encoder=found,
             storage_loss={name: loss for name, loss in meta.storage_loss.items() if name == self._encoder},
         )
+
+    def _check(self, key: str, told: str, found: EncoderProvenance) -> None:
+        self._first = self._first or found
+        if found != self._first or told != key:
+            raise ValueError(f"features of {told} come from {found}, the column's ({key}) {self._first}")

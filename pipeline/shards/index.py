@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.base import digest
+from schemas.base import Sha256, digest
 from schemas.ledger import INDEX, ShardSample
-from schemas.sample import Split
+from schemas.sample import Sample, Split
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("clips", pa.int32()),
         ("text_digest", pa.binary(16)),  # begin of `digest` of the turns
         ("media_digest", pa.binary(16)),  # likewise of the media's bytes and spans, and of the frames taken
+        ("candidate_digest", pa.binary(16)),  # likewise of the candidate that it was made of
         ("offset", pa.int64()),  # of the first member's header, bytes
         ("members", pa.list_(pa.string())),  # suffixes, in the tar's order
         ("data_offsets", pa.list_(pa.int64())),  # of each member's data, bytes
@@ -124,7 +125,14 @@ def traits(sample: ShardSample) -> dict[str, Any]:
                 [clip.model_dump(mode="json") for clip in sample.clips],
             ]
         ),
+        "candidate_digest": candidate_digest(sample, sample.binding_sha256),
     }
+
+
+def candidate_digest(sample: Sample | ShardSample, binding_sha256: Sha256) -> bytes:
+    """Tells whether a stored sample is of this candidate as it is now: its media, annotations, labels and terms."""
+    fields = {"source", "modality", "category", "split", "licence", "annotator", "media"}
+    return _short([binding_sha256, sample.model_dump(mode="json", include=fields)])
 
 
 def _short(value: Any) -> bytes:

@@ -24,7 +24,8 @@ from schemas.ledger import INDEX, LEDGER, Ledger, ShardSample
 from schemas.sample import Category, Modality
 
 _CHANGED = f"The tar is not the one {INDEX} was written for: build the mixture again, or restore both."
-_PLACE = ("key", "shard", "members", "data_offsets", "sizes")
+PLACE = ("key", "shard", "members", "data_offsets", "sizes")
+"""Columns of an index that say where a sample lies."""
 
 
 class ShardError(LookupError):
@@ -55,7 +56,7 @@ class ShardReader:
         ledger = Ledger.read(folder)
         self.encoders: tuple[EncoderProvenance, ...] = ledger.encoders
         """All encoders, in the order in which a connector joins them."""
-        self._index = self._read_index(INDEX, (*_PLACE, "modality", "category"))
+        self._index = self._read_index(INDEX, (*PLACE, "modality", "category"))
         self._columns: dict[str, pa.Table | None] = {column.encoder: None for column in ledger.columns}
 
     def __len__(self) -> int:
@@ -101,9 +102,9 @@ class ShardReader:
             frames={name: found[name][1] for name in encoders if frames},
         )
 
-    def _tar(self, index: pa.Table, position: int) -> "_Tar":
+    def _tar(self, index: pa.Table, position: int) -> "IndexedSample":
         row = index.slice(position, 1).to_pylist()[0]
-        return _Tar(self._folder / row["shard"], row)
+        return IndexedSample(self._folder / row["shard"], row)
 
     def _read_index(self, name: str, fields: Sequence[str]) -> pa.Table:
         index: pa.Table = read_index(self._folder, self._split, fields, name).combine_chunks()
@@ -117,13 +118,13 @@ class ShardReader:
             name = column_index(encoder)
             if not (self._folder / name).is_file():
                 raise ShardError(f"{self._folder} has no {name}: its column {encoder} is not whole")
-            index = self._columns[encoder] = self._read_index(name, _PLACE)
+            index = self._columns[encoder] = self._read_index(name, PLACE)
             if not index["key"].equals(self._index["key"]):
                 raise ShardError(f"{self._folder / name} is of other samples than {INDEX}: build the mixture again")
         return index
 
 
-class _Tar:
+class IndexedSample:
     """The members of one indexed sample."""
 
     def __init__(self, path: Path, row: dict[str, Any]) -> None:

@@ -23,9 +23,13 @@ ENERGON_VERSION = "7.4.1"
 _ENERGON_PARTS = {"train": Split.TRAIN, "val": Split.HELDOUT, "test": None}
 
 
+INDEX_END = ".idx"
+"""Of the name of a tar's index."""
+
+
 def write_tar_index(tar: Path, offsets: Sequence[int], exclusive_end: int) -> None:
     """`{tar}.idx`: little-endian uint64 header offsets of each sample's first member, then the last one's end."""
-    with published(tar.with_name(f"{tar.name}.idx")) as attempt:
+    with published(tar.with_name(f"{tar.name}{INDEX_END}")) as attempt:
         attempt.write_bytes(struct.pack(f"<{len(offsets) + 1}Q", *offsets, exclusive_end))
 
 

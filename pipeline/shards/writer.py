@@ -12,12 +12,13 @@ from pathlib import Path
 from pipeline.runtime.files import copy, published, write_text
 from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
-from pipeline.shards.members import Member, Packed, members, shard_sample
-from pipeline.shards.packing import WrittenTar, write_tars
+from pipeline.shards.kept import Kept
+from pipeline.shards.members import Packed, members, shard_sample
+from pipeline.shards.packing import Made, WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from schemas.arrays import EncoderProvenance
-from schemas.base import digest
+from schemas.base import InputError, digest
 from schemas.ledger import INDEX, LEDGER, TOKENIZER, Account, Asked, Count, Ledger, ShardEntry, ShardSample
 from schemas.recipe import ShardsSpec
 from schemas.sample import Split
@@ -25,7 +26,7 @@ from schemas.sample import Split
 
 def write_mixture(
     folder: Path,
-    splits: Mapping[Split, Iterable[Packed]],
+    splits: Mapping[Split, Iterable[Packed | Kept[ShardSample]]],
     encoders: Sequence[str],
     spec: ShardsSpec,
     account: Account,
@@ -33,10 +34,11 @@ def write_mixture(
 ) -> Ledger:
     """Writes the whole artefact into `folder`; `ledger.json` comes last.
 
-    `splits` holds each split's samples in their final order and is read once, lazily. `encoders`
-    names those whose features go into the samples' tars, in the recipe's order. `tokenizer` is the file that the
-    account names by its digest. Raises ValueError when there is no sample, or a sample's features do not come from
-    these encoders, or the tokenizer is another.
+    `splits` holds each split's samples in their final order, made anew or kept as a finished tar has them, and is
+    read once, lazily. `encoders` names those whose features go into the samples' tars, in the recipe's order.
+    `tokenizer` is the file that the account names by its digest. Raises ValueError when there is no sample, or a
+    sample's features do not come from these encoders, or the tokenizer is another; InputError when those that are
+    kept and those made anew do not come from the same.
     """
     tally, entries, known = Tally(), [], _Encoders(encoders)
     with ExitStack() as stack:
@@ -77,16 +79,20 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
 
 
 def _rows(
-    samples: Iterable[Packed], split: Split, encoders: "_Encoders", spec: ShardsSpec
-) -> Iterator[tuple[ShardSample, Sequence[Member]]]:
+    samples: Iterable[Packed | Kept[ShardSample]], split: Split, encoders: "_Encoders", spec: ShardsSpec
+) -> Iterator[Made[ShardSample] | Kept[ShardSample]]:
     for packed in samples:
+        if isinstance(packed, Kept):
+            encoders.check(packed.key, packed.record().encoders, is_kept=True)
+            yield packed
+            continue
         if packed.sample.split is not split:
             raise ValueError(
                 f"{packed.sample.key} is of split {packed.sample.split}, but was handed in for {split}"
             )
         provenance = encoders.of(packed)
         record = shard_sample(packed, provenance)
-        yield record, members(record, packed.features, provenance, spec)
+        yield Made(record.key, record, members(record, packed.features, provenance, spec))
 
 
 class _Encoders:
@@ -98,17 +104,27 @@ class _Encoders:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = list(names)
         self._first: tuple[EncoderProvenance, ...] | None = None
+        self._origins: set[bool] = set()
 
     def of(self, packed: Packed) -> tuple[EncoderProvenance, ...]:
-        meta = packed.features.meta
-        found = tuple(encoder for encoder in meta.encoders if encoder.name in self._names)
-        self._first = found if self._first is None else self._first
-        if found != self._first or [e.name for e in found] != self._names:
-            raise ValueError(
-                f"features of {meta.key} come from {meta.encoders}, this mixture's from {self._first} "
-                f"in the order {self._names}: encode all samples with the same weights and preprocessing"
-            )
+        found = tuple(encoder for encoder in packed.features.meta.encoders if encoder.name in self._names)
+        self.check(packed.sample.key, found, is_kept=False)
         return found
+
+    def check(self, key: str, found: tuple[EncoderProvenance, ...], is_kept: bool) -> None:
+        self._first = found if self._first is None else self._first
+        self._origins.add(is_kept)
+        if found == self._first and [encoder.name for encoder in found] == self._names:
+            return
+        differs = (
+            f"features of {key} come from {found}, this mixture's from {self._first} in the order {self._names}"
+        )
+        if len(self._origins) > 1:
+            raise InputError(
+                f"{differs}: samples are kept as they are, so the others need the same weights; put the old ones "
+                "back, or build without --amend"
+            )
+        raise ValueError(f"{differs}: encode all samples with the same weights and preprocessing")
 
     def found(self) -> tuple[EncoderProvenance, ...]:
         if self._first is None:

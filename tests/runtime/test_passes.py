@@ -116,6 +116,9 @@ def test_the_budget_counts_all_artefacts_of_a_stage_together(tmp_path):
     check_budget("toy", [done], Fraction(1, 4))  # 1 of 4 is within a quarter
     with pytest.raises(BudgetError, match=r"1 of 4 \(25.0%\)"):
         check_budget("toy", [done], Fraction(24, 100))
+    check_budget("toy", [done], Fraction(1, 10), passed=6)  # six went through in an earlier build
+    with pytest.raises(BudgetError, match=r"1 of 9 "):
+        check_budget("toy", [done], Fraction(1, 10), passed=5)
 
 
 def test_ray_gives_the_bytes_of_the_local_runner(tmp_path, ray_runner):
