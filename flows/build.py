@@ -149,7 +149,7 @@ class Build:
 
         Raises QuotaError if the candidates cannot fill them.
         """
-        entered, self.barred = sift(self._samples.values(), self.recipe.mixture.gates)
+        entered, self.barred = sift(self._samples.values(), self.recipe.mixture)
         self._candidates = ranked(entered, self.recipe.seed)
         self.quotas = quotas(self.recipe.mixture, self._candidates.counts(), self.barred)
         longest = max((sample.key for sample in entered), key=len, default="")

@@ -159,7 +159,7 @@ def test_building_without_the_data_names_every_file_before_any_work(alone):
 def small_apollo(folder: Path, **changes: object) -> Path:
     """Texts only, of the recipe's own encoders: neither weights nor films are at hand."""
     recipe = yaml.safe_load(packaged("recipes")[APOLLO])
-    rows = [{"id": str(i), "conversations": TALK} for i in range(8)]
+    rows = [{"id": str(i), "conversations": [{**TALK[0], "value": f"What is {i}?"}, TALK[1]]} for i in range(8)]
     source = {**recipe["sources"][3], "annotations": "own.json", "media_root": ".", **changes}
     (folder / "own.json").write_text(json.dumps(rows))
     recipe |= {"sources": [source], "mixture": {"total": 8, "shares": {"text": 100}}}
