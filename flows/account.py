@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.plan.choose import Candidates, Rows
 from pipeline.runtime.workspace import Artefact
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Asked, Flow
 from schemas.manifest import Part
 from schemas.plan import Barred, Quota, Stratum
@@ -22,6 +23,7 @@ def make_account(
     flows: Sequence[Flow],
     rejections: Iterable[Rejection],
     barred: Sequence[Barred] = (),
+    exclusions: Sequence[ExclusionList] = (),
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -34,6 +36,7 @@ def make_account(
         flows=tuple(flows),
         rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
         gates=recipe.mixture.gates,
+        exclusions=tuple(exclusions),
         barred=tuple(barred),
     )
 

@@ -18,6 +18,7 @@ from flows.account import make_account, make_flows
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
+from flows.exclusion_files import read_exclusions
 from flows.gallery import make_figures, make_gallery
 from flows.packing import Packing, Produced
 from flows.publish import check_output, check_writable, publish
@@ -32,6 +33,7 @@ from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
 from pipeline.plan.choose import NOBODY, Rows, choose, rank_hash, ranked
+from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.gates import sift
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
@@ -41,6 +43,7 @@ from pipeline.runtime.passes import Pass, check_budget, forget_rejected, locate,
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
@@ -81,6 +84,7 @@ class Build:
         self.recipe = recipe
         self.quotas: list[Quota] = []
         self.barred: tuple[Barred, ...] = ()
+        self.exclusions: tuple[ExclusionList, ...] = ()
         self.rejections: dict[str, Rejection] = {}
         self._workspace = Workspace(Path(recipe.workspace))
         self._runner = runner
@@ -89,6 +93,7 @@ class Build:
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples: dict[str, Sample] = {}
+        self._excluded = Exclusions()
         self._candidates = NOBODY
         self._chosen: dict[Stratum, Rows] = {}
         self._waves: list[Wave] = []
@@ -116,6 +121,7 @@ class Build:
         What is missing is told before the first hour of work. A plan needs the data only.
         """
         need_data(self.recipe)
+        self.exclusions = read_exclusions(self.recipe.mixture.exclude, self._excluded.add)
         if not only_plan:
             need_terms(self.recipe)
             check_output(Path(self.recipe.output), self.recipe.name)
@@ -149,7 +155,7 @@ class Build:
 
         Raises QuotaError if the candidates cannot fill them.
         """
-        entered, self.barred = sift(self._samples.values(), self.recipe.mixture)
+        entered, self.barred = sift(self._samples.values(), self.recipe.mixture, self._excluded)
         self._candidates = ranked(entered, self.recipe.seed)
         self.quotas = quotas(self.recipe.mixture, self._candidates.counts(), self.barred)
         longest = max((sample.key for sample in entered), key=len, default="")
@@ -264,6 +270,7 @@ class Build:
             self._display,
             self._samples,
             self._ingest_fingerprints(),
+            self.exclusions,
             self._stamps,
             self._late,
         )
@@ -311,6 +318,7 @@ class Build:
             flows,
             self.rejections.values(),
             self.barred,
+            self.exclusions,
         )
 
     def audit(self) -> None:

@@ -129,7 +129,8 @@ def plan(
                 build.plan()
             finally:
                 build.record_rejections()
-            planned = plan_counted(found, build.first_choice(), build.quotas, given, build.barred)
+            chosen = build.first_choice()
+            planned = plan_counted(found, chosen, build.quotas, given, build.barred, build.exclusions)
     print_plan(planned, as_json)
 
 
@@ -197,6 +198,10 @@ def audit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Headers and JSON alone: no digests, no arrays, no proof.")
     ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Also find samples that this exclusion list names; may be repeated."),
+    ] = None,
 ) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.tables import print_audit
@@ -205,7 +210,7 @@ def audit(
     if against is None:
         if trust:
             _fail("--trust goes with --against OTHER", BAD_INPUT)
-        report = _recounted(folder, workers, quick)
+        report = _recounted(folder, workers, quick, exclude)
         print_audit(report, as_json)
     else:
         from flows.difference_tables import print_comparison
@@ -214,7 +219,7 @@ def audit(
         _need_mixture(against)
         with _explained():
             difference = compare(folder, against)
-        report = _recounted(folder, workers, quick)
+        report = _recounted(folder, workers, quick, exclude)
         other = None if trust else _recounted(against, workers, quick)
         print_comparison(report, difference, other, as_json)
     if not report.ok:
@@ -314,13 +319,19 @@ def evaluate(
         raise typer.Exit(FINDING)
 
 
-def _recounted(folder: Path, workers: int | None, quick: bool) -> "AuditReport":
+def _recounted(folder: Path, workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
+    from flows.exclusion_files import read_exclusions
     from pipeline.audit.audit import audit as recount
+    from pipeline.audit.excluded import ExcludedCheck
     from pipeline.audit.workers import WorkerDeathError, worth_starting
 
+    excluded = ExcludedCheck() if exclude else None
+    if excluded:
+        with _explained():
+            read_exclusions(exclude or [], excluded.add)
     size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
     try:
-        return recount(folder, workers or worth_starting(size_bytes), quick)
+        return recount(folder, workers or worth_starting(size_bytes), quick, excluded)
     except WorkerDeathError as error:
         _fail(str(error), BAD_INPUT)
 

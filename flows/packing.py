@@ -29,6 +29,7 @@ from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
 from schemas.base import digest
 from schemas.conversation import Conversation
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Ledger
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
@@ -65,6 +66,8 @@ class Packing:
     """Candidates by key."""
     sources: tuple[str, ...]
     """Fingerprints of what was ingested."""
+    exclusions: Sequence[ExclusionList]
+    """In the recipe's order."""
     stamps: Mapping[str, Any]
     """By encoder, what tells its weights from others under the same name."""
     encode: Callable[[Sequence[Sample], Sequence[str]], Readers]
@@ -107,9 +110,11 @@ class Packing:
             "recipe": recipe.mixture_sha256(),
             "stages": [[stage.name, stage.version] for stage in (Converse, Decode, Encode)],
             "weights": {name: self.stamps[name] for name in recipe.encoders},
+            # The recipe has their names alone: a list that was changed is another list.
+            "exclusions": [told.sha256 for told in self.exclusions],
         }
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
-        return Work("shards", 4, config, self.sources)
+        return Work("shards", 5, config, self.sources)
 
     def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
         # Their order too: which samples shards hold follows from failures as well, and those may pass.

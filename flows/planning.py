@@ -11,6 +11,7 @@ from pipeline.plan.capacity import capacity
 from pipeline.plan.workload import counted, stated
 from schemas.base import InputError
 from schemas.capacity import Capacity, Rates
+from schemas.exclusions import ExclusionList
 from schemas.media import DecodeSpec
 from schemas.plan import Barred, Quota
 from schemas.recipe import Recipe
@@ -81,10 +82,18 @@ def plan_counted(
     quotas: Sequence[Quota],
     rates: Rates | None,
     barred: Sequence[Barred] = (),
+    exclusions: Sequence[ExclusionList] = (),
 ) -> Plan:
     """The plan of samples that were ingested. Raises InputError for rates that do not fit."""
     workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
-    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred))
+    notes = tuple(_told(each, barred) for each in exclusions)
+    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred), notes=notes)
+
+
+def _told(exclusions: ExclusionList, barred: Sequence[Barred]) -> str:
+    """A list that bars nobody is most often one of another data set's names."""
+    number = sum(row.samples for row in barred if row.gate == "excluded" and exclusions.has_barred(row.value))
+    return f"exclusion list {exclusions.name}: its {exclusions.records:,} records bar {number:,} candidates"
 
 
 def plan_stated(recipe: Recipe, statement: StatedWorkload, why: str, rates: Rates | None) -> Plan:
@@ -115,6 +124,8 @@ def _notes(recipe: Recipe, statement: StatedWorkload, workload: Workload, why: s
     total, asked = workload.total, recipe.mixture.total + recipe.mixture.heldout_total
     if total.samples != asked:
         notes.append(f"the statement has {total.samples:,} samples, recipe {recipe.name} asks for {asked:,}")
+    if recipe.mixture.exclude:
+        notes.append("the recipe's exclusion lists are not applied: a statement names no sample")
     if not recipe.mixture.gates.is_open:
         notes.append("the recipe's gates are not applied: a statement names no licence and no annotator")
     caps = sorted({p.max_clips.value for p in statement.parts if p.max_clips} - {recipe.decode.max_clips})

@@ -8,6 +8,7 @@ from pydantic import Field
 from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
+from schemas.exclusions import ExclusionList
 from schemas.gates import Gates
 from schemas.media import FRAMES_SUFFIXES, FramesCodec, Sampling
 from schemas.plan import STRATUM_PATTERN, Barred
@@ -185,8 +186,10 @@ class Account(Record):
     """Count by `stage/reason`."""
     gates: Gates = Gates()
     """What the recipe lets in."""
+    exclusions: tuple[ExclusionList, ...] = ()
+    """What else may not enter."""
     barred: tuple[Barred, ...] = ()
-    """What these shut out."""
+    """What all these shut out, what the heldout split shares, and duplicates."""
 
 
 class Ledger(Account):

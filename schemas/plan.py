@@ -63,6 +63,6 @@ class Barred(Record):
     """`Stratum.label`."""
     gate: GateName
     value: str
-    """The licence or the annotator as the samples have it; the exclusion list and its reason; for `heldout` and
-    `duplicate` the source of the candidate that it is shared with, or equal to."""
+    """The licence or the annotator as the samples have it; the exclusion list (`LIST`, or `LIST: REASON`); for
+    `heldout` and `duplicate` the source of the candidate that it is shared with, or equal to."""
     samples: int = Field(ge=1)

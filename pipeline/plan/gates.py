@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 
 from pipeline.plan.choose import stratum_of
+from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.sameness import duplicates, shared_with_heldout
 from schemas.gates import Gates
 from schemas.plan import Barred, GateName
@@ -23,15 +24,18 @@ Judge = Callable[[Sequence[Sample]], Iterator[Bar | None]]
 """For each of the samples its bar, in their order; None where it may enter."""
 
 
-def sift(samples: Iterable[Sample], spec: MixtureSpec) -> tuple[list[Sample], tuple[Barred, ...]]:
+def sift(
+    samples: Iterable[Sample], spec: MixtureSpec, exclusions: Exclusions | None = None
+) -> tuple[list[Sample], tuple[Barred, ...]]:
     """The samples that may enter, in their order, and the account of the others by stratum and reason.
 
     Args:
         samples: In the order of ingest (the recipe's sources, then their entries): of equal ones the first stays.
         spec: What may enter. A source of weight 0 is left out: it bars nobody else.
+        exclusions: What its lists name.
     """
     entered, counts = list(samples), Counter[tuple[str, str, str]]()
-    for judge in _judges(spec):
+    for judge in _judges(spec, exclusions):
         came, entered = entered, []
         for sample, bar in zip(came, judge(came), strict=True):
             if bar is None:
@@ -43,10 +47,12 @@ def sift(samples: Iterable[Sample], spec: MixtureSpec) -> tuple[list[Sample], tu
     return entered, tuple(Barred.model_validate(row) for row in rows)
 
 
-def _judges(spec: MixtureSpec) -> Iterator[Judge]:
+def _judges(spec: MixtureSpec, exclusions: Exclusions | None) -> Iterator[Judge]:
     left_out = frozenset(source for source, weight in spec.weights.items() if not weight)
     if not spec.gates.is_open:
         yield partial(_terms, spec.gates)
+    if exclusions:
+        yield exclusions.bars
     if spec.heldout_total:
         yield partial(shared_with_heldout, left_out)
     yield partial(duplicates, left_out)
