@@ -37,6 +37,12 @@ def read_exclusions(paths: Sequence[str], take: Take) -> tuple[ExclusionList, ..
     return tuple(told)
 
 
+def changed_exclusions(paths: Sequence[str], told: Sequence[ExclusionList]) -> list[str]:
+    """Names of the lists that are here, with other content than was told; a list may stay where it was read."""
+    there = [(each.name, path, each.sha256) for path, each in zip(paths, told, strict=True) if Path(path).is_file()]
+    return [name for name, path, sha256 in there if hashlib.sha256(_bytes(path)).hexdigest() != sha256]
+
+
 def _bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
