@@ -1,13 +1,15 @@
 """`mixture plan`: from a recipe, and samples or a statement in their place, to what is printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from flows.at_hand import absent_data
 from flows.yaml_file import load, packaged
 from pipeline.decode.grid import plan_clips
 from pipeline.plan.capacity import capacity
+from pipeline.plan.quotas import apportion
 from pipeline.plan.workload import counted, stated
 from schemas.base import InputError
 from schemas.capacity import Capacity, Rates
@@ -15,8 +17,8 @@ from schemas.exclusions import ExclusionList
 from schemas.media import DecodeSpec
 from schemas.plan import Barred, Quota
 from schemas.recipe import Recipe
-from schemas.sample import Sample
-from schemas.workload import StatedWorkload, Workload
+from schemas.sample import Modality, Sample
+from schemas.workload import StatedCount, StatedWorkload, Workload
 
 WORKLOADS = "workloads"
 """The folder of this package with ready statements, each named as the recipe that it is for."""
@@ -74,6 +76,29 @@ def choose_statement(name: str, recipe: Recipe, workload: str | None) -> tuple[S
 def load_workload(name: str) -> StatedWorkload:
     """The statement in the file `name`, or the packaged one of that name. Raises FileError."""
     return load(name, StatedWorkload, WORKLOADS, "workload")
+
+
+def with_shares(statement: StatedWorkload, shares: Mapping[Modality, Fraction]) -> StatedWorkload:
+    """The statement with as many samples, in other shares; parts of a modality keep their proportions.
+
+    Raises InputError where there is no part to take a share.
+    """
+    total = sum(part.samples.value for part in statement.parts)
+    asked = apportion(total, {modality.value: share for modality, share in shares.items()})
+    numbers: dict[str, int] = {}
+    for modality in Modality:
+        weights = {p.part: Fraction(p.samples.value) for p in statement.parts if p.modality is modality}
+        if asked.get(modality, 0) and not any(weights.values()):
+            raise InputError(
+                f"workload {statement.name} has no {modality} samples to take {asked[modality]}: add a part"
+            )
+        numbers |= apportion(asked.get(modality, 0), weights)
+    basis = "of as many in all, in the shares asked for with --shares"
+    parts = [
+        part.model_copy(update={"samples": StatedCount(value=numbers[part.part], basis=basis)})
+        for part in statement.parts
+    ]
+    return statement.model_copy(update={"parts": tuple(parts)})
 
 
 def plan_counted(

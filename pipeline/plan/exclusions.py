@@ -15,6 +15,8 @@ from schemas.sample import Annotation, MediaRef, QuestionAnswer, Sample
 
 RUN = 13
 """Words in a row."""
+PART = 7
+"""Any 13 words in a row hold 7 that begin at a multiple of 7: looking at these alone rules out most texts."""
 
 
 class _Folding(dict[int, str]):
@@ -32,7 +34,7 @@ _FOLDING = _Folding()
 class Exclusions:
     """What lists name, each name once: the first list that has it counts.
 
-    A dictionary look-up a name; a listed key takes about 150 bytes, a listed run of words about 250.
+    A look-up a name; a listed key takes about 150 bytes, a listed run of words, with its parts, about 500.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class Exclusions:
         self._media: dict[str, str] = {}
         self._questions: dict[str, str] = {}
         self._runs: dict[str, str] = {}
+        self._parts: dict[str, str] = {}
 
     def add(self, name: str, records: Iterable[Excluded]) -> int:
         """Takes in the list of this name; gives the number of its records."""
@@ -61,7 +64,9 @@ class Exclusions:
         if record.question:
             words = normal(record.question)
             yield self._questions, words
-            yield from ((self._runs, run) for run in runs(words))
+            found = list(runs(words))
+            yield from ((self._runs, run) for run in found)
+            yield from ((self._parts, part) for part in (runs(words, PART) if found else ()))
 
     def bars(self, samples: Sequence[Sample]) -> Iterator[tuple[Literal["excluded"], str] | None]:
         """For each sample the list that names it, and its reason, as one text: `LIST` or `LIST: REASON`."""
@@ -87,10 +92,16 @@ class Exclusions:
                 texts = [question, normal(each.answer)] if self._runs else []
             else:
                 texts = [normal(each.text)] if self._runs else []
-            for run in (run for text in texts for run in runs(text)):
-                if told := self._runs.get(run):
-                    return told
+            if told := next(filter(None, map(self._shared, texts)), None):
+                return told
         return None
+
+    def _shared(self, words: str) -> str | None:
+        split = words.split(" ")
+        parts = (" ".join(split[start : start + PART]) for start in range(0, len(split) - PART + 1, PART))
+        if not any(map(self._parts.__contains__, parts)):
+            return None
+        return next(filter(None, map(self._runs.get, runs(words))), None)
 
 
 def normal(text: str) -> str:
@@ -99,10 +110,10 @@ def normal(text: str) -> str:
     return " ".join(folded.translate(_FOLDING).split())
 
 
-def runs(words: str) -> Iterator[str]:
-    """Every 13 words in a row of a `normal` text."""
+def runs(words: str, length: int = RUN) -> Iterator[str]:
+    """Every `length` words in a row of a `normal` text."""
     starts = list(accumulate((len(word) + 1 for word in words.split(" ")), initial=0))
-    return (words[start : end - 1] for start, end in zip(starts, starts[RUN:], strict=False))
+    return (words[start : end - 1] for start, end in zip(starts, starts[length:], strict=False))
 
 
 def _names(medium: MediaRef) -> tuple[str, str, str]:

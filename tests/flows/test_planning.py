@@ -231,7 +231,7 @@ def test_a_bad_statement_is_told_with_its_line_the_value_and_the_mend(tmp_path, 
 
 
 def test_a_name_that_is_no_statement_lists_the_packaged_ones():
-    with pytest.raises(InputError, match=f"no packaged workload of that name \\(there are: {APOLLO}\\)"):
+    with pytest.raises(InputError, match=f"no packaged workload of that name \\(there are: align, {APOLLO}, "):
         load_workload("nothing")
 
 
