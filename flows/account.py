@@ -13,6 +13,7 @@ from pipeline.plan.choose import Candidates, Rows
 from pipeline.runtime.workspace import Artefact
 from schemas.base import Sha256, digest
 from schemas.encoders import EncoderSpec
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Asked, Change, Flow
 from schemas.manifest import Part
 from schemas.plan import Barred, Quota, Stratum
@@ -64,6 +65,7 @@ def make_account(
     repeated: int = 0,
     tokenizer_sha256: str = "",
     history: Sequence[Change] = (),
+    exclusions: Sequence[ExclusionList] = (),
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -76,6 +78,7 @@ def make_account(
         flows=tuple(flows),
         rejected=dict(sorted(Counter(f"{r.stage}/{r.reason}" for r in rejections).items())),
         gates=recipe.mixture.gates,
+        exclusions=tuple(exclusions),
         barred=tuple(barred),
         unit=recipe.mixture.unit,
         repeated=repeated,

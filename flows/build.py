@@ -19,6 +19,7 @@ from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
+from flows.exclusion_files import read_exclusions
 from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
 from flows.packing import Packing, Produced
@@ -35,7 +36,8 @@ from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
-from pipeline.plan.gates import sift
+from pipeline.plan.exclusions import Exclusions
+from pipeline.plan.gates import Sieve
 from pipeline.plan.order import place
 from pipeline.plan.passes import Passes, check_apart
 from pipeline.plan.quotas import quotas
@@ -47,6 +49,7 @@ from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from schemas.base import digest
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
@@ -88,6 +91,7 @@ class Build:
         self.recipe = recipe
         self.quotas: list[Quota] = []
         self.barred: tuple[Barred, ...] = ()
+        self.exclusions: tuple[ExclusionList, ...] = ()
         self.rejections: dict[str, Rejection] = {}
         self._workspace = Workspace(Path(recipe.workspace))
         self._runner = runner
@@ -96,6 +100,7 @@ class Build:
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples = Stored(Sample)
+        self._excluded = Exclusions()
         self._tokenizer = ""
         self._passes = Passes(self._samples)
         self._chosen: dict[Stratum, Rows] = {}
@@ -130,6 +135,7 @@ class Build:
         What is missing is told before the first hour of work. A plan needs the data only.
         """
         need_data(self.recipe)
+        self.exclusions = read_exclusions(self.recipe.mixture.exclude, self._excluded.add)
         if not only_plan:
             need_terms(self.recipe)
             check_output(Path(self.recipe.output), self.recipe.name)
@@ -164,14 +170,14 @@ class Build:
 
         Raises QuotaError if the candidates cannot fill them.
         """
-        spec = self.recipe.mixture
-        entered, self.barred = sift(self._samples.stream(), spec.gates, spec.categories)
+        spec, seed = self.recipe.mixture, self.recipe.seed
         check_apart(self._samples, spec.last_epochs)
-        self._candidates = ranked(entered, self.recipe.seed, spec.categories, spec.repeats)
+        sieve = Sieve(spec, self._excluded, self._samples.stream)
+        self._candidates = ranked(sieve.entered(), seed, spec.categories, spec.repeats)
+        self.barred = sieve.barred
         self._measuring = Measuring(self.recipe, self._candidates, self._passes)
         self.quotas = quotas(spec, self._candidates.counts(), self.barred, self._measuring.supply())
-        longest = max((key_again(s.key, spec.last_epochs.get(s.source, 0)) for s in entered), key=len, default="")
-        check_room_for_names(longest, self.recipe)  # told now, not when all is encoded
+        check_room_for_names(self._candidates.longest_key, self.recipe)  # told now, not when all is encoded
         if self._base:
             self._kept = self._base.keepable(self._passes)
             self._measuring.kept(map(self._base.sample, self._kept))
@@ -309,6 +315,7 @@ class Build:
             self._display,
             self._passes,
             self._ingest_fingerprints(),
+            self.exclusions,
             self._stamps,
             self._tokenizer,
             self._late,
@@ -368,6 +375,7 @@ class Build:
             len(keys) - firsts,
             self._tokenizer,
             history,
+            self.exclusions,
         )
 
     def audit(self) -> None:

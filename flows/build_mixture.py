@@ -53,6 +53,7 @@ def build_mixture(
     workers: int | None = None,
     runner: Literal["local", "ray"] | None = None,
     amend: bool = False,
+    shares: str | None = None,
 ) -> State[Any]:
     """Builds a mixture, audits it and writes its report; a run that is retried takes up where it stopped.
 
@@ -63,12 +64,15 @@ def build_mixture(
         workers: Actors a stage, instead of the recipe's.
         runner: `local` or `ray`, instead of the recipe's.
         amend: Change the mixture in the output folder: what stays is not made again.
+        shares: Percent of text/image/multi-image/video, or the name of a packaged mixture, instead of the recipe's.
 
     Returns:
         The completed state, with the mixture's root digest; or a failed one, which says what to mend.
     """
     try:
-        settled = settle(load_recipe(recipe), output=output, workspace=workspace, workers=workers, runner=runner)
+        settled = settle(
+            load_recipe(recipe), output=output, workspace=workspace, workers=workers, runner=runner, shares=shares
+        )
     except RecipeError as error:
         return _failed(str(error))
     with opened_build(settled, PagesDisplay(settled.name), amend) as build:

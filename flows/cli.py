@@ -31,7 +31,10 @@ quarantine_app = typer.Typer(help="What was rejected, and why.", no_args_is_help
 app.add_typer(quarantine_app, name="quarantine")
 
 RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or a packaged one: demo, apollo-4m.")
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe file, or a packaged one: demo, align, vision, sft, sft-paper, apollo-4m."
+    ),
 ]
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A built mixture.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
@@ -41,6 +44,13 @@ AmendOption = Annotated[
 RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
 WorkspaceOption = Annotated[Path | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
 OutputOption = Annotated[Path | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
+SharesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|T/I/MI/V",
+        help="Other shares: percent of text/image/multi-image/video, or a row of Apollo's Table 13.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -56,7 +66,10 @@ def main() -> NoReturn:
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
-    like: Annotated[str, typer.Option(help="Packaged recipe to start from.")] = "demo",
+    like: Annotated[
+        str, typer.Option(help="Packaged recipe to start from: demo, align, vision, sft, sft-paper, apollo-4m.")
+    ] = "demo",
+    shares: SharesOption = None,
 ) -> None:
     """Write a recipe with every field explained."""
     from flows.starter import commented
@@ -64,7 +77,7 @@ def init(
     if path.exists():
         _fail(f"{path} exists; name another file, or remove it", BAD_INPUT)
     _need_folder(path)
-    path.write_text(commented(_recipe(like)), encoding="utf-8")
+    path.write_text(commented(_recipe(like, shares=shares)), encoding="utf-8")
     typer.echo(f"wrote {path}; next: mixture validate {path}")
 
 
@@ -90,6 +103,7 @@ def plan(
     workers: WorkersOption = None,
     runner: RunnerOption = None,
     workspace: WorkspaceOption = None,
+    shares: SharesOption = None,
     rates: Annotated[
         str | None,
         typer.Option(
@@ -110,18 +124,19 @@ def plan(
     Ingests the candidates; with --workload, or for a packaged recipe whose data are not at hand, it
     goes by a statement instead, and says so.
     """
-    from flows.planning import choose_statement, plan_counted, plan_stated
+    from flows.planning import choose_statement, plan_counted, plan_stated, with_shares
     from flows.rates_file import load_rates
     from flows.tables import print_plan
     from pipeline.plan.capacity import check_rates
 
-    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
+    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, shares=shares)
     with _explained():
         given = load_rates(rates) if rates else None
         if given:
             check_rates(found, given)
         statement, why = choose_statement(recipe, found, workload)
         if statement:
+            statement = with_shares(statement, found.mixture.shares) if shares else statement
             print_plan(plan_stated(found, statement, why, given), as_json)
             return
         from flows.build import opened_build
@@ -132,7 +147,8 @@ def plan(
                 build.plan()
             finally:
                 build.record_rejections()
-            planned = plan_counted(found, build.first_choice(), build.quotas, given, build.barred)
+            chosen = build.first_choice()
+            planned = plan_counted(found, chosen, build.quotas, given, build.barred, build.exclusions)
     print_plan(planned, as_json)
 
 
@@ -169,12 +185,13 @@ def build(
     workspace: WorkspaceOption = None,
     output: OutputOption = None,
     amend: AmendOption = False,
+    shares: SharesOption = None,
 ) -> None:
     """Build the mixture, audit it and write its report; run again to resume."""
     from flows.build import opened_build
     from flows.change_rows import change_words
 
-    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output)
+    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output, shares=shares)
     display = _display()
     with _explained(), opened_build(found, display, amend) as running:
         running.run()
@@ -204,6 +221,10 @@ def audit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Headers and JSON alone: no digests, no arrays, no proof.")
     ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Also find samples that this exclusion list names; may be repeated."),
+    ] = None,
 ) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.tables import print_audit
@@ -212,7 +233,7 @@ def audit(
     if against is None:
         if trust:
             _fail("--trust goes with --against OTHER", BAD_INPUT)
-        report = _recounted(folder, workers, quick)
+        report = _recounted(folder, workers, quick, exclude)
         print_audit(report, as_json)
     else:
         from flows.difference_tables import print_comparison
@@ -221,7 +242,7 @@ def audit(
         _need_mixture(against)
         with _explained():
             difference = compare(folder, against)
-        report = _recounted(folder, workers, quick)
+        report = _recounted(folder, workers, quick, exclude)
         other = None if trust else _recounted(against, workers, quick)
         print_comparison(report, difference, other, as_json)
     if not report.ok:
@@ -247,23 +268,29 @@ def status(
     recipe: RecipeArgument,
     workspace: WorkspaceOption = None,
     output: OutputOption = None,
+    shares: SharesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is built, trained and scored."""
     from flows.tables import print_status
 
-    found = _recipe(recipe, workspace=workspace, output=output)
+    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
     with _explained():
         print_status(found, as_json)
 
 
 @quarantine_app.command("list")
-def quarantine_list(recipe: RecipeArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def quarantine_list(
+    recipe: RecipeArgument,
+    workspace: WorkspaceOption = None,
+    shares: SharesOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List what the last build of a recipe rejected, with the reason and where the bytes are."""
     from flows.quarantine import read_quarantine
     from flows.tables import print_rejections
 
-    found = read_quarantine(_recipe(recipe, workspace=workspace))
+    found = read_quarantine(_recipe(recipe, workspace=workspace, shares=shares))
     if found is None:
         _fail(f"no build of {recipe} yet in this workspace; run `mixture build {recipe}`", BAD_INPUT)
     print_rejections(found, as_json)
@@ -291,11 +318,16 @@ def clean(
 
 
 @app.command()
-def train(recipe: RecipeArgument, workspace: WorkspaceOption = None, output: OutputOption = None) -> None:
+def train(
+    recipe: RecipeArgument,
+    workspace: WorkspaceOption = None,
+    output: OutputOption = None,
+    shares: SharesOption = None,
+) -> None:
     """Train on the built mixture in Apollo's three stages."""
     from flows.learning import train_mixture
 
-    found = _recipe(recipe, workspace=workspace, output=output)
+    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
     _need_mixture(Path(found.output))
     with _explained():
         train_mixture(found, _display())
@@ -306,13 +338,14 @@ def evaluate(
     recipe: RecipeArgument,
     workspace: WorkspaceOption = None,
     output: OutputOption = None,
+    shares: SharesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score the trained model on held-out questions against blind baselines; exit 1 if it is no better."""
     from flows.learning import evaluate_model
     from flows.tables import print_scores
 
-    found = _recipe(recipe, workspace=workspace, output=output)
+    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
     _need_mixture(Path(found.output))
     with _explained():
         scores = evaluate_model(found, _display(quiet=as_json))
@@ -321,13 +354,19 @@ def evaluate(
         raise typer.Exit(FINDING)
 
 
-def _recounted(folder: Path, workers: int | None, quick: bool) -> "AuditReport":
+def _recounted(folder: Path, workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
+    from flows.exclusion_files import read_exclusions
     from pipeline.audit.audit import audit as recount
+    from pipeline.audit.excluded import ExcludedCheck
     from pipeline.audit.workers import WorkerDeathError, worth_starting
 
+    excluded = ExcludedCheck() if exclude else None
+    if excluded:
+        with _explained():
+            read_exclusions(exclude or [], excluded.add)
     size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
     try:
-        return recount(folder, workers or worth_starting(size_bytes), quick)
+        return recount(folder, workers or worth_starting(size_bytes), quick, excluded)
     except WorkerDeathError as error:
         _fail(str(error), BAD_INPUT)
 
@@ -339,12 +378,14 @@ def _recipe(
     runner: str | None = None,
     workspace: Path | None = None,
     output: Path | None = None,
+    shares: str | None = None,
 ) -> "Recipe":
     from flows.recipe_file import RecipeError, load_recipe, settle
 
     places = [str(place) if place is not None else None for place in (output, workspace)]
     try:
-        return settle(load_recipe(name), output=places[0], workspace=places[1], workers=workers, runner=runner)
+        found = load_recipe(name)
+        return settle(found, output=places[0], workspace=places[1], workers=workers, runner=runner, shares=shares)
     except RecipeError as error:
         _fail(str(error), BAD_INPUT)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.display import Display
+from flows.exclusion_files import changed_exclusions
 from pipeline.runtime.files import stamp
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.reader import ShardReader
@@ -30,6 +31,10 @@ def train_work(recipe: Recipe) -> Work:
     ledger = Ledger.read(Path(recipe.output))
     if ledger.recipe_sha256 != recipe.mixture_sha256():
         raise InputError(f"{recipe.output} was built from another recipe than this one: `mixture build` it anew")
+    if stale := changed_exclusions(recipe.mixture.exclude, ledger.exclusions):
+        raise InputError(
+            f"exclusion list {stale[0]} has changed since {recipe.output} was built: `mixture build` it anew"
+        )
     llm = [] if recipe.train.llm.checkpoint == "tiny" else stamp(Path(recipe.train.llm.checkpoint))
     # Their order too, in which the connector joins them: the tars of columns do not tell it.
     encoders = [encoder.name for encoder in ledger.encoders]

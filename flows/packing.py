@@ -34,6 +34,7 @@ from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features
 from schemas.base import digest
 from schemas.conversation import Conversation
+from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, ColumnSample, Ledger, ShardSample
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
@@ -70,6 +71,8 @@ class Packing:
     """Candidates by key."""
     sources: tuple[str, ...]
     """Fingerprints of what was ingested."""
+    exclusions: Sequence[ExclusionList]
+    """In the recipe's order."""
     stamps: Mapping[str, Any]
     """By encoder, what tells its weights from others under the same name."""
     tokenizer: str
@@ -119,6 +122,8 @@ class Packing:
             "stages": [[stage.name, stage.version] for stage in (Converse, Decode, Encode)],
             "weights": {name: self.stamps[name] for name in recipe.encoders},
             "tokenizer": self.tokenizer,
+            # The recipe has their names alone: a list that was changed is another list.
+            "exclusions": [told.sha256 for told in self.exclusions],
         }
         asked = Work("shards", SHARDS_VERSION, config, self.sources)
         return self.base.work(asked) if self.base else asked

@@ -1,21 +1,24 @@
 """`mixture plan`: from a recipe, and samples or a statement in their place, to what is printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from flows.at_hand import absent_data
 from flows.yaml_file import load, packaged
 from pipeline.decode.grid import plan_clips
+from pipeline.plan.apportion import apportion
 from pipeline.plan.capacity import capacity
 from pipeline.plan.workload import counted, stated
 from schemas.base import InputError
 from schemas.capacity import Capacity, Rates
+from schemas.exclusions import ExclusionList
 from schemas.media import DecodeSpec
 from schemas.plan import Barred, Quota
 from schemas.recipe import Recipe
-from schemas.sample import Sample
-from schemas.workload import StatedWorkload, Workload
+from schemas.sample import Modality, Sample
+from schemas.workload import StatedCount, StatedWorkload, Workload
 
 WORKLOADS = "workloads"
 """The folder of this package with ready statements, each named as the recipe that it is for."""
@@ -75,16 +78,47 @@ def load_workload(name: str) -> StatedWorkload:
     return load(name, StatedWorkload, WORKLOADS, "workload")
 
 
+def with_shares(statement: StatedWorkload, shares: Mapping[Modality, Fraction]) -> StatedWorkload:
+    """The statement with as many samples, in other shares; parts of a modality keep their proportions.
+
+    Raises InputError where there is no part to take a share.
+    """
+    total = sum(part.samples.value for part in statement.parts)
+    asked = apportion(total, {modality.value: share for modality, share in shares.items()})
+    numbers: dict[str, int] = {}
+    for modality in Modality:
+        weights = {p.part: Fraction(p.samples.value) for p in statement.parts if p.modality is modality}
+        if asked.get(modality, 0) and not any(weights.values()):
+            raise InputError(
+                f"workload {statement.name} has no {modality} samples to take {asked[modality]}: add a part"
+            )
+        numbers |= apportion(asked.get(modality, 0), weights)
+    basis = "of as many in all, in the shares asked for with --shares"
+    parts = [
+        part.model_copy(update={"samples": StatedCount(value=numbers[part.part], basis=basis)})
+        for part in statement.parts
+    ]
+    return statement.model_copy(update={"parts": tuple(parts)})
+
+
 def plan_counted(
     recipe: Recipe,
     chosen: Sequence[Sample],
     quotas: Sequence[Quota],
     rates: Rates | None,
     barred: Sequence[Barred] = (),
+    exclusions: Sequence[ExclusionList] = (),
 ) -> Plan:
     """The plan of samples that were ingested. Raises InputError for rates that do not fit."""
     workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
-    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred))
+    notes = tuple(_told(each, barred) for each in exclusions)
+    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred), notes=notes)
+
+
+def _told(exclusions: ExclusionList, barred: Sequence[Barred]) -> str:
+    """A list that bars nobody is most often one of another data set's names."""
+    number = sum(row.samples for row in barred if row.gate == "excluded" and exclusions.has_barred(row.value))
+    return f"exclusion list {exclusions.name}: its {exclusions.records:,} records bar {number:,} candidates"
 
 
 def plan_stated(recipe: Recipe, statement: StatedWorkload, why: str, rates: Rates | None) -> Plan:
@@ -115,6 +149,8 @@ def _notes(recipe: Recipe, statement: StatedWorkload, workload: Workload, why: s
     total, asked = workload.total, recipe.mixture.total + recipe.mixture.heldout_total
     if total.samples != asked:
         notes.append(f"the statement has {total.samples:,} samples, recipe {recipe.name} asks for {asked:,}")
+    if recipe.mixture.exclude:
+        notes.append("the recipe's exclusion lists are not applied: a statement names no sample")
     if not recipe.mixture.gates.is_open:
         notes.append("the recipe's gates are not applied: a statement names no licence and no annotator")
     caps = sorted({p.max_clips.value for p in statement.parts if p.max_clips} - {recipe.decode.max_clips})

@@ -2,6 +2,7 @@
 
 from pydantic import ValidationError
 
+from flows.shares_file import find_shares
 from flows.yaml_file import FileError, Mistake, load, parse
 from flows.yaml_file import packaged as packaged_in
 from schemas.recipe import Recipe
@@ -28,12 +29,20 @@ def parse_recipe(text: str, file: str) -> Recipe:
 
 
 def settle(
-    recipe: Recipe, *, output: str | None, workspace: str | None, workers: int | None, runner: str | None
+    recipe: Recipe,
+    *,
+    output: str | None,
+    workspace: str | None,
+    workers: int | None,
+    runner: str | None,
+    shares: str | None = None,
 ) -> Recipe:
     """The recipe with what a run was given instead of its own. Raises RecipeError for a value it cannot hold."""
     data = recipe.model_dump()
     places = {"output": output, "workspace": workspace}
     data |= {name: value for name, value in places.items() if value is not None}
+    if shares is not None:
+        data["mixture"]["shares"] = find_shares(shares)
     runtime = {"workers": workers, "runner": runner}
     data["runtime"] |= {name: value for name, value in runtime.items() if value is not None}
     try:

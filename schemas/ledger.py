@@ -9,6 +9,7 @@ from pydantic import Field
 from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
 from schemas.base import Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
+from schemas.exclusions import ExclusionList
 from schemas.gates import Gates
 from schemas.media import FRAMES_SUFFIXES, FramesCodec, Sampling
 from schemas.plan import STRATUM_PATTERN, Barred
@@ -220,8 +221,10 @@ class Account(Record):
     """Count by `stage/reason`."""
     gates: Gates = Gates()
     """What the recipe lets in."""
+    exclusions: tuple[ExclusionList, ...] = ()
+    """What else may not enter."""
     barred: tuple[Barred, ...] = ()
-    """What these shut out."""
+    """What all these shut out, what the heldout split shares, and duplicates."""
     settings: dict[str, Sha256] = Field(default_factory=dict)
     """Digests of what decides a sample's bytes, by the recipe's field; none in a ledger of an older build."""
     history: tuple[Change, ...] = ()

@@ -61,12 +61,17 @@ class Quota(Record):
         return f" ({self.barred} more are barred by the recipe's gates)" if self.barred else ""
 
 
+GateName = Literal["licence", "annotator", "excluded", "heldout", "duplicate"]
+"""Why a candidate may not enter; the gates are asked in this order, and the first that bars it is told."""
+
+
 class Barred(Record):
     """Candidates of one stratum that are shut out for one reason."""
 
     stratum: str = Field(pattern=STRATUM_PATTERN)
     """`Stratum.label`."""
-    gate: Literal["licence", "annotator"]
+    gate: GateName
     value: str
-    """The licence or the annotator, as the samples have it."""
+    """The licence or the annotator as the samples have it; the exclusion list (`LIST`, or `LIST: REASON`); for
+    `heldout` and `duplicate` the source of the candidate that it is shared with, or equal to."""
     samples: int = Field(ge=1)

@@ -6,6 +6,7 @@ prints them as comments. `runtime` is left out of every fingerprint: it changes 
 
 from fractions import Fraction
 from math import ceil
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -142,6 +143,19 @@ class MixtureSpec(Record):
         default=Gate(),
         description="Who may have written annotations; what `deny` names may not write the conversations either.",
     )
+    exclude: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Files of what stays out (takedowns, benchmarks): keys, media by sha256 or name, questions.",
+    )
+
+    @model_validator(mode="after")
+    def _check_exclude(self) -> Self:
+        names = self.exclusions
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"two exclusion lists are named {', '.join(twice)}: the ledger tells them by these names"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -169,6 +183,11 @@ class MixtureSpec(Record):
     def last_epochs(self) -> dict[str, int]:
         """By source that is repeated, the number of its last pass; the first is 0."""
         return {source: ceil(passes) - 1 for source, passes in self.repeats.items()}
+
+    @property
+    def exclusions(self) -> tuple[str, ...]:
+        """Names of the exclusion lists: of their files, without folder and suffix."""
+        return tuple(PurePath(path).stem for path in self.exclude)
 
     @property
     def gates(self) -> Gates:
@@ -363,9 +382,14 @@ class Recipe(Record):
         return self.model_copy(update={"encoders": kept})
 
     def mixture_sha256(self) -> Sha256:
-        """Digest of all that decides the mixture's bytes: not where it is put, how it is run, or trained on."""
+        """Digest of all that decides the mixture's bytes: not where it is put, how it is run, or trained on.
+
+        Of exclusion lists the names only: their content is the ledger's to tell.
+        """
+        named = self.mixture.model_copy(update={"exclude": self.mixture.exclusions})
         # Not canonical JSON: the order of sources, shares and encoders means something.
-        return sha256_text(self.model_dump_json(exclude={"workspace", "output", "runtime", "train"}))
+        whole = self.model_copy(update={"mixture": named})
+        return sha256_text(whole.model_dump_json(exclude={"workspace", "output", "runtime", "train"}))
 
 
 def _show(shares: dict[Any, Fraction]) -> str:

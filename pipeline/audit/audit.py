@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from pipeline.audit.excluded import ExcludedCheck
 from pipeline.audit.findings import Code, Finding, FindingLog
 from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS, prefix_deviations
 from pipeline.audit.mixture_checks import Check as MixtureCheck
@@ -81,20 +82,23 @@ class AuditReport(Record):
         )
 
 
-def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
+def audit(
+    folder: Path, workers: int = 1, quick: bool = False, excluded: ExcludedCheck | None = None
+) -> AuditReport:
     """Audits the mixture in `folder`; never raises for what the folder holds. Raises WorkerError.
 
     Args:
         folder: The mixture.
         workers: Processes among which the tars are dealt; the report is the same for any number.
         quick: Read headers and JSON alone: no digest, no array. The report names the checks that are left out.
+        excluded: What no sample may be, beside what the ledger says.
     """
     log, recount = FindingLog(), Recount()
     ledger = _read_ledger(folder, log)
     if ledger is not None:
         recount.columns = {column.encoder: [] for column in ledger.columns}
     names = _shard_names(folder, ledger, log)
-    with closing(in_order(partial(audit_shard, folder, ledger, quick), names, workers)) as parts:
+    with closing(in_order(partial(audit_shard, folder, ledger, quick, excluded), names, workers)) as parts:
         _put_together(zip(names, parts, strict=True), ledger, recount, log)
     sample_checks, mixture_checks = _checks(quick)
     deviations: dict[str, Fraction] = {}
@@ -103,7 +107,8 @@ def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
             for code, message, shard in check(recount, ledger):
                 log.add(code, message, shard)
         deviations = {label: worst for label, (worst, _) in prefix_deviations(recount, ledger).items()}
-    ran = _reasons((*sample_checks, *mixture_checks))
+    asked = (excluded.check_excluded,) if excluded else ()
+    ran = _reasons((*sample_checks, *asked, *mixture_checks))
     every = _reasons((*SAMPLE_CHECKS, *MIXTURE_CHECKS))
     return AuditReport(
         ledger=ledger,

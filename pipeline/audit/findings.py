@@ -51,6 +51,9 @@ class Code(StrEnum):
     COLUMN_UNBOUND = "column_unbound"
     HELDOUT_LEAKED = "heldout_leaked"
     MEDIUM_UNNAMED = "medium_unnamed"
+    EXCLUDED_KEY = "excluded_key"
+    EXCLUDED_MEDIUM = "excluded_medium"
+    EXCLUDED_TEXT = "excluded_text"
 
 
 class Finding(Record):

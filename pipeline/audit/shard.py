@@ -12,6 +12,7 @@ from re import compile as pattern
 from pydantic import ValidationError
 
 from pipeline.audit.columns import ColumnAudit
+from pipeline.audit.excluded import ExcludedCheck
 from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.recount import Recount, ShardFound
 from pipeline.audit.sample_checks import COLUMN_CHECKS, SAMPLE_CHECKS, Opened, open_members
@@ -35,11 +36,13 @@ class Part:
     """Of the members of its first sample; without a ledger they must be the same in all tars."""
 
 
-def audit_shard(folder: Path, ledger: Ledger | None, quick: bool, name: str) -> Part:
+def audit_shard(
+    folder: Path, ledger: Ledger | None, quick: bool, excluded: ExcludedCheck | None, name: str
+) -> Part:
     """Reads one tar to its end, whatever it holds, and those of the columns beside it; never raises for it."""
     part = Part()
     part.recount.tokens_per_frame = ledger.tokens_per_frame if ledger else part.recount.tokens_per_frame
-    shard = _Shard(ledger, quick, part)
+    shard = _Shard(ledger, quick, excluded, part)
     keys = shard.read(folder, name)
     if ledger is None:
         return part
@@ -56,11 +59,12 @@ def audit_shard(folder: Path, ledger: Ledger | None, quick: bool, name: str) -> 
 class _Shard:
     """The pass over one tar: each sample is parsed, checked, counted and let go."""
 
-    def __init__(self, ledger: Ledger | None, quick: bool, part: Part) -> None:
+    def __init__(self, ledger: Ledger | None, quick: bool, excluded: ExcludedCheck | None, part: Part) -> None:
         self._ledger, self._quick, self._recount, self._log = ledger, quick, part.recount, part.log
         self._part = part
         self._suffixes = _promised(ledger) if ledger else None
-        self._checks = QUICK_SAMPLE_CHECKS if quick else SAMPLE_CHECKS
+        asked = (excluded.check_excluded,) if excluded else ()
+        self._checks = (*(QUICK_SAMPLE_CHECKS if quick else SAMPLE_CHECKS), *asked)
         self.records: dict[str, ShardSample] = {}
         """The sound ones by key, where a column will be held against them."""
 

@@ -57,6 +57,12 @@ class Candidates:
         found: list[str] = self.keys.take(pa.array(rows)).to_pylist()
         return found
 
+    @property
+    def longest_key(self) -> str:
+        """Empty where there is none."""
+        lengths = np.asarray(pc.binary_length(self.keys))
+        return str(self.keys[int(lengths.argmax())].as_py()) if len(lengths) else ""
+
     def counts(self) -> dict[Stratum, int]:
         """Candidates of each stratum."""
         return {stratum: len(rows) for stratum, rows in self.rows.items()}

@@ -167,7 +167,9 @@ def test_logs_put_together_are_one_log(parts):
 def test_counts_put_together_leave_no_field_out(whole):
     """A field that `merge` forgets would be empty, or the first tar's alone."""
     ledger = Ledger.read(whole)
-    parts = [audit_shard(whole, ledger, False, f"shards/train-{number:06d}.tar").recount for number in range(2)]
+    parts = [
+        audit_shard(whole, ledger, False, None, f"shards/train-{number:06d}.tar").recount for number in range(2)
+    ]
     for part in parts:  # the arrays of this mixture lost nothing
         part.add_losses(3, {"siglip": StorageLoss(cosine=0.9, relative_error=0.1)})
     merged = Recount()

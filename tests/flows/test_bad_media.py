@@ -28,7 +28,8 @@ def plant(folder):
     rows = []
     for index in range(10):
         (films / f"{index}.mp4").write_bytes(good)
-        rows.append({"id": f"good {index}", "video": f"{index}.mp4", "conversations": TALK})
+        talk = [{**TALK[0], "value": f"What is film {index}?"}, TALK[1]]  # no duplicates
+        rows.append({"id": f"good {index}", "video": f"{index}.mp4", "conversations": talk})
     (films / "truncated.mp4").write_bytes(good[: len(good) * 2 // 3])
     (films / "empty.mp4").write_bytes(b"")
     (films / "text-file.mp4").write_text("this is no film\n" * 200)

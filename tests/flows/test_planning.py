@@ -160,7 +160,7 @@ def test_building_without_the_data_names_every_file_before_any_work(alone):
 def small_apollo(folder: Path, **changes: object) -> Path:
     """Texts only, of the recipe's own encoders: neither weights nor films are at hand."""
     recipe = yaml.safe_load(packaged("recipes")[APOLLO])
-    rows = [{"id": str(i), "conversations": TALK} for i in range(8)]
+    rows = [{"id": str(i), "conversations": [{**TALK[0], "value": f"What is {i}?"}, TALK[1]]} for i in range(8)]
     source = {**recipe["sources"][3], "annotations": "own.json", "media_root": ".", **changes}
     (folder / "own.json").write_text(json.dumps(rows))
     recipe |= {"sources": [source], "mixture": {"total": 8, "shares": {"text": 100}}}
@@ -232,7 +232,7 @@ def test_a_bad_statement_is_told_with_its_line_the_value_and_the_mend(tmp_path, 
 
 
 def test_a_name_that_is_no_statement_lists_the_packaged_ones():
-    with pytest.raises(InputError, match=f"no packaged workload of that name \\(there are: {APOLLO}\\)"):
+    with pytest.raises(InputError, match=f"no packaged workload of that name \\(there are: align, {APOLLO}, "):
         load_workload("nothing")
 
 

@@ -73,7 +73,7 @@ def test_an_unknown_kind_of_source_lists_the_known(text):
 
 
 def test_a_name_that_is_no_file_lists_the_packaged_recipes():
-    with pytest.raises(RecipeError, match="there are: apollo-4m, demo"):
+    with pytest.raises(RecipeError, match="there are: align, apollo-4m, demo, sft, sft-paper, vision"):
         load_recipe("nothing")
 
 

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sifting import sift
 
 from pipeline.plan.choose import Candidates, choose, ranked, stratum_of
-from pipeline.plan.gates import sift
 from pipeline.plan.quotas import QuotaError, quotas
 from schemas.gates import Gate, Gates, LicenceGate
 from schemas.plan import Quota, Stratum
@@ -22,8 +22,8 @@ def sample(source: str, index: int, split: Split = Split.TRAIN) -> Sample:
         modality=Modality.VIDEO,
         category=Category.CAPTIONING,
         split=split,
-        media=(MediaRef(kind="video", path="a.mp4"),),
-        annotations=(Caption(text="words"),),
+        media=(MediaRef(kind="video", path=f"{source}-{split}-{index}.mp4"),),
+        annotations=(Caption(text=f"words {index}"),),
         licence="CC0-1.0",
         annotator=Generator(name="human"),
     )
@@ -35,6 +35,10 @@ def stratum(source: str, modality: Modality = Modality.VIDEO, split: Split = Spl
 
 def spec(total: int, **more) -> MixtureSpec:
     return MixtureSpec(total=total, shares={"text": "10", "video": "90"}, **more)
+
+
+def gated(gates: Gates) -> MixtureSpec:
+    return spec(1, licences=gates.licences, annotators=gates.annotators)
 
 
 LICENCES = st.sampled_from(["MIT", "CC-BY-4.0", "CC-BY-NC-4.0", "MIT AND CC-BY-NC-4.0"])
@@ -50,7 +54,7 @@ def labelled(index: int, licence: str, annotator: str, source: str = "a") -> Sam
 @given(st.lists(st.tuples(LICENCES, ANNOTATORS), max_size=40), st.sampled_from([GATES, STRICT, Gates()]))
 def test_a_gate_loses_nobody_and_tells_each_that_it_bars_once(terms, gates):
     came = [labelled(index, *each) for index, each in enumerate(terms)]
-    entered, barred = sift(came, gates)
+    entered, barred = sift(came, gated(gates))
     assert len(entered) + sum(row.samples for row in barred) == len(came)
     assert entered == [one for one in came if one in entered]
     for one in came:
@@ -62,7 +66,7 @@ def test_a_gate_loses_nobody_and_tells_each_that_it_bars_once(terms, gates):
 @given(st.lists(st.tuples(LICENCES, ANNOTATORS), min_size=20, max_size=40), st.integers(0, 9))
 def test_a_gate_changes_no_rank_among_those_that_it_lets_in(terms, seed):
     came = [labelled(index, *each) for index, each in enumerate(terms)]
-    entered, _ = sift(came, GATES)
+    entered, _ = sift(came, gated(GATES))
     before, after = ranked(came, seed), ranked(entered, seed)
     alive = {one.key for one in entered}
     assert [key for key in keys_of(before) if key in alive] == keys_of(after)
@@ -75,7 +79,7 @@ def keys_of(candidates: Candidates) -> list[str]:
 def test_what_is_barred_is_told_by_stratum_and_reason():
     terms = [("MIT", "human"), ("CC-BY-NC-4.0", "gpt-4o"), ("CC-BY-NC-4.0", "human"), ("MIT", "gpt-4o")]
     came = [labelled(index, *each) for index, each in enumerate(terms)]
-    _, barred = sift([*came, labelled(9, "MIT", "gpt-4o", "b")], GATES)
+    _, barred = sift([*came, labelled(9, "MIT", "gpt-4o", "b")], gated(GATES))
     assert [tuple(row.model_dump().values()) for row in barred] == [
         ("train/video/a", "annotator", "gpt-4o", 1),
         ("train/video/a", "licence", "CC-BY-NC-4.0", 2),
@@ -85,7 +89,7 @@ def test_what_is_barred_is_told_by_stratum_and_reason():
 
 def test_a_quota_that_a_gate_leaves_short_says_so():
     terms = [("MIT", "human")] * 3 + [("CC-BY-NC-4.0", "human")] * 5 + [("MIT", "gpt-4o")] * 2
-    entered, barred = sift([labelled(index, *each) for index, each in enumerate(terms)], GATES)
+    entered, barred = sift([labelled(index, *each) for index, each in enumerate(terms)], gated(GATES))
     found = Counter(map(stratum_of, entered)) | {stratum("docs", Modality.TEXT): 9}
     told = (
         r"train/video/a has 3 candidates for a quota of 9, 6 short \(the gates bar 7 more: "
@@ -98,7 +102,7 @@ def test_a_quota_that_a_gate_leaves_short_says_so():
 
 def test_a_source_that_is_barred_whole_falls_short_and_hands_its_share_to_nobody():
     came = [labelled(index, "CC-BY-NC-4.0", "human") for index in range(5)]
-    entered, barred = sift([*came, *(sample("b", index) for index in range(20))], GATES)
+    entered, barred = sift([*came, *(sample("b", index) for index in range(20))], gated(GATES))
     found = Counter(map(stratum_of, entered)) | {stratum("docs", Modality.TEXT): 9}
     with pytest.raises(QuotaError, match=r"train/video/a has 0 .* bar 5 more.* weight of 0 leaves out"):
         quotas(spec(10), found, barred)
@@ -108,7 +112,7 @@ def test_a_source_that_is_barred_whole_falls_short_and_hands_its_share_to_nobody
 
 def test_heldout_quotas_say_what_a_gate_bars():
     far = [sample("a", i, split=Split.HELDOUT).model_copy(update={"licence": "CC-BY-NC-4.0"}) for i in range(4)]
-    _, barred = sift(far, GATES)
+    _, barred = sift(far, gated(GATES))
     found = {stratum("docs", Modality.TEXT): 9, stratum("a"): 9}
     with pytest.raises(QuotaError, match=r"heldout/video/a has 0 .* 2 short \(the gates bar 4 more"):
         quotas(spec(10, heldout_total=2), found, barred)
