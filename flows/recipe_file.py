@@ -2,7 +2,6 @@
 
 from pydantic import ValidationError
 
-from flows.shares_file import find_shares
 from flows.yaml_file import FileError, Mistake, load, parse
 from flows.yaml_file import packaged as packaged_in
 from schemas.recipe import Recipe
@@ -42,6 +41,9 @@ def settle(
     places = {"output": output, "workspace": workspace}
     data |= {name: value for name, value in places.items() if value is not None}
     if shares is not None:
+        # Only here: most commands need no table of shares.
+        from flows.shares_file import find_shares
+
         data["mixture"]["shares"] = find_shares(shares)
     runtime = {"workers": workers, "runner": runner}
     data["runtime"] |= {name: value for name, value in runtime.items() if value is not None}

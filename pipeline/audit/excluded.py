@@ -51,7 +51,8 @@ class ExcludedCheck:
         """What an exclusion list names, a takedown or a benchmark's own, must not be trained on."""
         record = opened.record
         # A later pass over a source has keys of its own; the candidate's is the one that lists know.
-        for key in dict.fromkeys((record.key.removesuffix(f"-e{record.epoch}"), record.key)):
+        candidate = record.key.removesuffix(f"-e{record.epoch}") if record.epoch else record.key
+        for key in dict.fromkeys((candidate, record.key)):
             if source := self._by_name["key"].get(key):
                 yield Code.EXCLUDED_KEY, f"{source} names key {key!r}"
         for field, value in _media(record):

@@ -84,7 +84,7 @@ def test_a_medium_is_known_by_path_file_name_and_stem(folder, record, code):
 def test_a_later_pass_over_a_source_is_the_candidate_of_the_list(whole):
     key = film_of(whole)
     record = own.ShardSample.model_validate_json(dict(read_tar(whole / FIRST))[f"{key}.json"])
-    for epoch, name, codes in [(2, "base-e2", 1), (0, "base-e2", 0), (1, "base-e2", 0), (0, "base", 1)]:
+    for epoch, name, codes in [(2, "base-e2", 1), (0, "base-e0", 0), (1, "base-e2", 0), (0, "base", 1)]:
         opened = own.Opened("shard", name, record.model_copy(update={"key": name, "epoch": epoch}), {}, {})
         assert len(list(listed({"key": "base"}).check_excluded(opened, None))) == codes
         assert len(list(listed({"key": name}).check_excluded(opened, None))) == 1

@@ -178,6 +178,17 @@ def test_a_million_rows_never_reach_the_account():
     assert told(sift(came, spec())[1]) == [("train/image/a", "heldout", "b", 50)]
 
 
+def test_every_copy_is_told_by_the_first_and_copies_of_what_is_held_out_as_held_out():
+    copies = [Draft("a"), Draft("b"), Draft("c"), Draft("b", media=(1,)), Draft("c", media=(1,))]
+    came = samples_of([*copies, Draft("a", HELDOUT, (1,), "x")])
+    assert told(sift(came, spec())[1]) == [
+        ("train/image/b", "heldout", "a", 1),
+        ("train/image/c", "heldout", "a", 1),
+        ("train/text/b", "duplicate", "a", 1),
+        ("train/text/c", "duplicate", "a", 1),
+    ]
+
+
 def test_heldout_that_a_gate_shuts_out_bars_nobody():
     came = samples_of([Draft(media=(1,)), Draft("b", HELDOUT, (1,), is_free=False)])
     entered, barred = sift(came, spec(licences=FREE))
