@@ -33,7 +33,7 @@ class Standing:
     codes: NDArray[np.uint16]
     """[samples]: the place in `strata` of the stratum of who stands there, or stood."""
     strata: Sequence[Stratum]
-    """As the quotas have them, where they have it."""
+    """Each once; as the quotas have them, where they do."""
 
 
 NOTHING = Standing(np.empty(0, np.int32), np.empty(0, np.uint16), ())
@@ -58,8 +58,9 @@ def amend(base: Standing, chosen: Mapping[Stratum, Rows], keys: Any, seed: int) 
         keys: Arrow, [candidates] large_string: the column that the rows number.
         seed: As for `place`, which this is where nothing was there.
     """
-    order = _staying(base, chosen)
-    added = {s: np.setdiff1d(rows, order) for s, rows in chosen.items()}
+    order = _staying(base, chosen, len(keys))
+    there = _marked(order[order != HOLE], len(keys))
+    added = {stratum: rows[~there[rows]] for stratum, rows in chosen.items()}
     total = sum(len(rows) for rows in chosen.values())
     for group in (_stratum, _modality, _anything):
         added = _fill(order[:total], base, added, group, keys, seed)
@@ -99,13 +100,21 @@ def _same(before: Rows, after: Rows) -> bool:
     return bool(np.array_equal(before, after) and not np.any(before == HOLE))
 
 
-def _staying(base: Standing, chosen: Mapping[Stratum, Rows]) -> Rows:
+def _staying(base: Standing, chosen: Mapping[Stratum, Rows], candidates: int) -> Rows:
     """Rows by position; holes where one is not chosen, or is of another stratum now."""
-    order = np.full(len(base.rows), HOLE, np.int32)
+    code_of = np.full(candidates, HOLE, np.int32)
     for code, stratum in enumerate(base.strata):
-        stays = (base.codes == code) & np.isin(base.rows, chosen.get(stratum, np.empty(0, np.int32)))
-        order[stays] = base.rows[stays]
-    return order
+        code_of[chosen.get(stratum, NOTHING.rows)] = code
+    stays = base.rows != HOLE
+    stays[stays] = code_of[base.rows[stays]] == base.codes[stays]
+    return np.where(stays, base.rows, np.int32(HOLE))
+
+
+def _marked(rows: Rows, candidates: int) -> NDArray[np.bool_]:
+    """[candidates]: whether one is among `rows`."""
+    marks = np.zeros(candidates, np.bool_)
+    marks[rows] = True
+    return marks
 
 
 def _fill(
@@ -118,7 +127,8 @@ def _fill(
         holes = np.flatnonzero((order == HOLE) & _of(base, group, name)[: len(order)])
         coming = place(own, keys, seed)[: len(holes)]
         order[holes[: len(coming)]] = coming
-        left |= {stratum: rows[~np.isin(rows, coming)] for stratum, rows in own.items()}
+        came = _marked(coming, len(keys))
+        left |= {stratum: rows[~came[rows]] for stratum, rows in own.items()}
     return left
 
 
@@ -136,8 +146,8 @@ def _move(order: Rows, base: Standing, total: int, group: Group) -> None:
 
 def _of(base: Standing, group: Group, name: object) -> NDArray[np.bool_]:
     """[samples]: who stands, or stood, in that group."""
-    codes = [code for code, stratum in enumerate(base.strata) if group(stratum) == name]
-    return np.isin(base.codes, codes)
+    is_of = np.array([group(stratum) == name for stratum in base.strata], np.bool_)
+    return is_of[base.codes] if len(base.codes) else np.zeros(0, np.bool_)
 
 
 def _stratum(stratum: Stratum) -> Stratum:
