@@ -89,15 +89,15 @@ def moved(before: Rows, after: Rows) -> int:
 
 
 def turnover(before: Rows, after: Rows, samples_per_shard: int) -> Turnover:
-    """What becomes of the shards of a split. A tar is kept where all its rows stand where they stood."""
+    """What becomes of the shards of a split. A tar is kept where all its rows stand where they stood.
+
+    `before` has holes, too, for those that may not be taken over as they are.
+    """
     counts = [-(-len(rows) // samples_per_shard) for rows in (before, after)]
     starts = range(0, min(counts) * samples_per_shard, samples_per_shard)
-    kept = sum(_same(before[at : at + samples_per_shard], after[at : at + samples_per_shard]) for at in starts)
+    ends = [(at, at + samples_per_shard) for at in starts]
+    kept = sum(np.array_equal(before[start:end], after[start:end]) for start, end in ends)
     return Turnover(kept, min(counts) - kept, max(0, counts[1] - counts[0]), max(0, counts[0] - counts[1]))
-
-
-def _same(before: Rows, after: Rows) -> bool:
-    return bool(np.array_equal(before, after) and not np.any(before == HOLE))
 
 
 def _staying(base: Standing, chosen: Mapping[Stratum, Rows], candidates: int) -> Rows:
