@@ -88,9 +88,11 @@ class Base:
         found = pc.index_in(rows["key"].cast(pa.large_string()), value_set=candidates.keys)
         labels = pc.binary_join_element_wise(rows["modality"], rows["source"], rows["category"], "/")
         names = labels.unique().to_pylist()
-        codes = pc.index_in(labels, value_set=pa.array(names, pa.string()))
-        strata = [_stratum(f"{split}/{name}", candidates) for name in names]
-        return Standing(found.fill_null(HOLE).to_numpy(), codes.to_numpy().astype(np.uint16), strata)
+        of_name = [_stratum(f"{split}/{name}", candidates) for name in names]
+        strata = list(dict.fromkeys(of_name))  # several categories may be of one
+        code = np.array([strata.index(stratum) for stratum in of_name], np.uint16)
+        at = pc.index_in(labels, value_set=pa.array(names, pa.string())).to_numpy()
+        return Standing(found.fill_null(HOLE).to_numpy(), code[at] if names else code, strata)
 
     def column(
         self, name: str, spec: EncoderSpec, stamp: Stamp, stages: Sequence[Sequence[Any]]

@@ -99,7 +99,7 @@ class Measuring:
             return
         at = {key: row for rows in self._rows.values() for row in rows for key in (self._key(row),)}
         for sample in samples:
-            line = counted(sample.record(), sum(sample.place.sizes), self.recipe.mixture.tokens_per_frame)
+            line = counted(sample.record, sum(sample.place.sizes), self.recipe.mixture.tokens_per_frame)
             if sample.key in at:
                 self._know([at[sample.key]], line[self.unit.field])
 

@@ -33,7 +33,7 @@ class Standing:
     codes: NDArray[np.uint16]
     """[samples]: the place in `strata` of the stratum of who stands there, or stood."""
     strata: Sequence[Stratum]
-    """As the quotas have them, where they have it."""
+    """Each once; as the quotas have them, where they do."""
 
 
 NOTHING = Standing(np.empty(0, np.int32), np.empty(0, np.uint16), ())
@@ -61,11 +61,12 @@ def amend(
         seed: As for `place`, which this is where nothing was there.
         epochs: Likewise.
     """
-    order = _staying(base, chosen)
-    added = {s: np.setdiff1d(rows, order) for s, rows in chosen.items()}
+    order = _staying(base, chosen, len(keys))
+    there = _marked(order[order != HOLE], len(keys))
+    added = {stratum: rows[~there[rows]] for stratum, rows in chosen.items()}
     total = sum(len(rows) for rows in chosen.values())
     for group in (_stratum, _modality, _anything):
-        added = _fill(order[:total], base, added, group, lambda rows: place(rows, keys, seed, epochs))
+        added = _fill(order[:total], base, added, group, lambda rows: place(rows, keys, seed, epochs), len(keys))
     if total <= len(order):
         for group in (_stratum, _modality, _anything):
             _move(order, base, total, group)
@@ -91,24 +92,32 @@ def moved(before: Rows, after: Rows) -> int:
 
 
 def turnover(before: Rows, after: Rows, samples_per_shard: int) -> Turnover:
-    """What becomes of the shards of a split. A tar is kept where all its rows stand where they stood."""
+    """What becomes of the shards of a split. A tar is kept where all its rows stand where they stood.
+
+    `before` has holes, too, for those that may not be taken over as they are.
+    """
     counts = [-(-len(rows) // samples_per_shard) for rows in (before, after)]
     starts = range(0, min(counts) * samples_per_shard, samples_per_shard)
-    kept = sum(_same(before[at : at + samples_per_shard], after[at : at + samples_per_shard]) for at in starts)
+    ends = [(at, at + samples_per_shard) for at in starts]
+    kept = sum(np.array_equal(before[start:end], after[start:end]) for start, end in ends)
     return Turnover(kept, min(counts) - kept, max(0, counts[1] - counts[0]), max(0, counts[0] - counts[1]))
 
 
-def _same(before: Rows, after: Rows) -> bool:
-    return bool(np.array_equal(before, after) and not np.any(before == HOLE))
-
-
-def _staying(base: Standing, chosen: Mapping[Stratum, Rows]) -> Rows:
+def _staying(base: Standing, chosen: Mapping[Stratum, Rows], candidates: int) -> Rows:
     """Rows by position; holes where one is not chosen, or is of another stratum now."""
-    order = np.full(len(base.rows), HOLE, np.int32)
+    code_of = np.full(candidates, HOLE, np.int32)
     for code, stratum in enumerate(base.strata):
-        stays = (base.codes == code) & np.isin(base.rows, chosen.get(stratum, np.empty(0, np.int32)))
-        order[stays] = base.rows[stays]
-    return order
+        code_of[chosen.get(stratum, NOTHING.rows)] = code
+    stays = base.rows != HOLE
+    stays[stays] = code_of[base.rows[stays]] == base.codes[stays]
+    return np.where(stays, base.rows, np.int32(HOLE))
+
+
+def _marked(rows: Rows, candidates: int) -> NDArray[np.bool_]:
+    """[candidates]: whether one is among `rows`."""
+    marks = np.zeros(candidates, np.bool_)
+    marks[rows] = True
+    return marks
 
 
 def _fill(
@@ -117,6 +126,7 @@ def _fill(
     added: Mapping[Stratum, Rows],
     group: Group,
     placed: Callable[[Mapping[Stratum, Rows]], Rows],
+    candidates: int,
 ) -> dict[Stratum, Rows]:
     """Fills holes, the first ones first, with what is added to the group that each hole is of. Returns the rest."""
     left = dict(added)
@@ -125,7 +135,8 @@ def _fill(
         holes = np.flatnonzero((order == HOLE) & _of(base, group, name)[: len(order)])
         coming = placed(own)[: len(holes)]
         order[holes[: len(coming)]] = coming
-        left |= {stratum: rows[~np.isin(rows, coming)] for stratum, rows in own.items()}
+        came = _marked(coming, candidates)
+        left |= {stratum: rows[~came[rows]] for stratum, rows in own.items()}
     return left
 
 
@@ -143,8 +154,8 @@ def _move(order: Rows, base: Standing, total: int, group: Group) -> None:
 
 def _of(base: Standing, group: Group, name: object) -> NDArray[np.bool_]:
     """[samples]: who stands, or stood, in that group."""
-    codes = [code for code, stratum in enumerate(base.strata) if group(stratum) == name]
-    return np.isin(base.codes, codes)
+    is_of = np.array([group(stratum) == name for stratum in base.strata], np.bool_)
+    return is_of[base.codes] if len(base.codes) else np.zeros(0, np.bool_)
 
 
 def _stratum(stratum: Stratum) -> Stratum:

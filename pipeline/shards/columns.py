@@ -150,7 +150,7 @@ class _Rows:
     ) -> Iterator[Made[ColumnSample] | Kept[ColumnSample]]:
         for encoded in samples:
             if isinstance(encoded, Kept):
-                told = encoded.record()
+                told = encoded.record
                 self._check(encoded.key, told.key, told.encoder)
                 self.losses += [(encoded.clips, loss) for loss in told.storage_loss.values()]
                 yield encoded

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -63,8 +64,9 @@ class Kept(Generic[Row]):
     clips: int
     parse: Callable[[bytes], Row]
 
+    @cached_property
     def record(self) -> Row:
-        """Its JSON member. Raises ShardError where the tar is not what its index says."""
+        """Its JSON member, read once. Raises ShardError where the tar is not what its index says."""
         (json,) = self._payloads(self.place.members[:1])
         return self.parse(json)
 

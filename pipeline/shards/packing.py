@@ -24,16 +24,12 @@ class Made(Generic[Row]):
     """One sample made anew."""
 
     key: str
-    row: Row
-    """What a tar holds of it, as a record."""
+    record: Row
+    """What a tar holds of it."""
     made: Sequence[Member]
 
-    def record(self) -> Row:
-        """As of one that is kept."""
-        return self.row
-
     def members(self) -> Sequence[Member]:
-        """Likewise."""
+        """As of one that is kept."""
         return self.made
 
 
@@ -82,7 +78,7 @@ def _link_tar(folder: Path, rows: Sequence[Kept[Row]]) -> WrittenTar[Row]:
     tar = rows[0].tar
     for end in ("", INDEX_END):
         link(tar.folder / f"{tar.name}{end}", folder / f"{tar.name}{end}")
-    return WrittenTar(tar.name, tar.sha256, tar.size_bytes, tuple((row.record(), row.place) for row in rows))
+    return WrittenTar(tar.name, tar.sha256, tar.size_bytes, tuple((row.record, row.place) for row in rows))
 
 
 def _write_tar(folder: Path, name: str, rows: Iterable[Made[Row] | Kept[Row]]) -> WrittenTar[Row]:
@@ -92,7 +88,7 @@ def _write_tar(folder: Path, name: str, rows: Iterable[Made[Row] | Kept[Row]]) -
             offset, members = tar.tell(), row.members()
             data_offsets = tuple(tar.add(f"{row.key}.{m.suffix}", m.payload) for m in members)
             suffixes, sizes = tuple(m.suffix for m in members), tuple(len(m.payload) for m in members)
-            written.append((row.record(), Place(offset, suffixes, data_offsets, sizes)))
+            written.append((row.record, Place(offset, suffixes, data_offsets, sizes)))
         exclusive_end = tar.tell()
     write_tar_index(folder / name, [place.offset for _, place in written], exclusive_end)
     return WrittenTar(name, tar.sha256, tar.size, tuple(written))

@@ -83,7 +83,7 @@ def _rows(
 ) -> Iterator[Made[ShardSample] | Kept[ShardSample]]:
     for packed in samples:
         if isinstance(packed, Kept):
-            encoders.check(packed.key, packed.record().encoders, is_kept=True)
+            encoders.check(packed.key, packed.record.encoders, is_kept=True)
             yield packed
             continue
         if packed.sample.split is not split:

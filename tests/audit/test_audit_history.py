@@ -60,6 +60,15 @@ def test_a_false_word_about_a_change_is_found(folder, change, code):
     assert edit_ledger(folder, lambda c: (amended(c), change(c)))[code] >= 1
 
 
+def test_more_kept_and_barred_than_were_filtered_is_found(folder):
+    def one_too_many(content):
+        amended(content)
+        content["flows"][0].update(inputs=46, outputs=46)
+        content["flows"][1].update(inputs=46, filtered=39)
+
+    assert edit_ledger(folder, one_too_many) == {Code.FLOW_LEAKS: 1}
+
+
 def test_a_history_loosens_the_bound_of_prefixes_and_shards_unless_the_order_is_fresh(folder):
     ledger = made.build(folder / "again").model_copy(update={"asked": ()})
     rows = made.account({Modality.TEXT: 8, Modality.VIDEO: 8}, {}).asked

@@ -112,6 +112,30 @@ def test_a_takedown_changes_one_position_which_the_next_reserve_fills(wanted, da
     assert new[at] == own[sum(np.isin(own, old))]
 
 
+@given(mixes.filter(lambda m: sum(m.values())), st.data())
+def test_any_number_of_takedowns_leaves_the_stratum_at_every_position_as_it_was(wanted, data):
+    found = candidates(dict.fromkeys(wanted, 30))
+    old = place(choice(found, wanted), found.keys, SEED)
+    barred = data.draw(st.sets(st.sampled_from(old.tolist())))
+    base = standing(old, found)
+    new = amend(base, choice(found, wanted, barred), found.keys, SEED)
+    assert np.flatnonzero(new != old).tolist() == np.flatnonzero(np.isin(old, list(barred))).tolist()
+    assert standing(new, found).codes.tolist() == base.codes.tolist()
+
+
+def test_a_sample_that_is_of_another_stratum_now_does_not_hold_the_place_of_its_old_one():
+    wanted = {stratum(Modality.TEXT, 0): 4, stratum(Modality.VIDEO, 0): 4}
+    found = candidates(dict.fromkeys(wanted, 4))
+    order = place(choice(found, wanted), found.keys, SEED)
+    now = standing(order, found)
+    text, video = (int(np.flatnonzero(now.codes == code)[1]) for code in (0, 1))
+    codes = now.codes.copy()
+    codes[[text, video]] = codes[[video, text]]  # when the mixture was made, each was what the other is now
+    new = amend(Standing(order, codes, now.strata), choice(found, wanted), found.keys, SEED)
+    assert standing(new, found).codes.tolist() == codes.tolist()
+    assert moved(order, new) == 2
+
+
 @given(shares, st.integers(1, 300), st.lists(st.integers(0, 80), min_size=1, max_size=3))
 @settings(max_examples=60)
 def test_however_often_the_total_is_raised_all_stays_and_prefixes_are_within_the_bound(weights, total, raises):
