@@ -198,3 +198,41 @@ def test_a_repeated_source_has_columns_too_and_one_added_later(tmp_path):
         build.run()
         assert build.findings.ok, build.findings.verdict
     assert build.ledger.columns
+
+
+def test_a_key_on_an_exclusion_list_is_taken_down_by_rewriting_one_shard(tmp_path):
+    data = mini.mini_recipe(tmp_path)
+    first = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    first.run()
+    key = samples(Path(data["output"]))[7].key
+    (tmp_path / "takedown.txt").write_text(f"{key}\n")
+    data["mixture"]["exclude"] = [str(tmp_path / "takedown.txt")]
+    second = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)), amend=True)
+    second.run()
+    assert second.findings.ok, second.findings.verdict
+    changed = [a.name for a, b in zip(first.ledger.shards, second.ledger.shards, strict=True) if a != b]
+    assert changed == ["shards/train-000000.tar"]
+    assert key not in [sample.key for sample in samples(Path(data["output"]))]
+    assert audit(Path(data["output"])).ok
+
+
+@pytest.mark.parametrize("unit", ["turns", "bytes"])
+def test_a_mixture_in_another_unit_that_repeats_a_source_can_be_changed(tmp_path, unit):
+    total = 60 if unit == "turns" else 200_000
+    mixture = {"total": total, "unit": unit, "shares": {"image": 50, "video": 50}, "repeats": {"own": 3}}
+    data = mini.mini_recipe(tmp_path, mixture=mixture)
+    first = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    first.run()
+    before = [sample.key for sample in samples(Path(data["output"]))]
+    data["mixture"]["total"] = total * 11 // 10
+    second = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)), amend=True)
+    second.run()
+    assert second.findings.ok, second.findings.verdict
+    after = [sample.key for sample in samples(Path(data["output"]))]
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    # The same samples as when built at once.
+    data["output"], data["workspace"] = str(tmp_path / "anew"), str(tmp_path / "new-workspace")
+    anew = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    anew.run()
+    assert {sample.key for sample in samples(Path(data["output"]))} == set(after)
