@@ -100,8 +100,8 @@ def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
     deviations: dict[str, Fraction] = {}
     if ledger is not None:
         for check in mixture_checks:
-            for code, message, shard in check(recount, ledger):
-                log.add(code, message, shard)
+            for code, message, *where in check(recount, ledger):
+                log.add(code, message, *where)
         deviations = {label: worst for label, (worst, _) in prefix_deviations(recount, ledger).items()}
     ran = _reasons((*sample_checks, *mixture_checks))
     every = _reasons((*SAMPLE_CHECKS, *MIXTURE_CHECKS))

@@ -50,6 +50,9 @@ class Code(StrEnum):
     COLUMN_UNBOUND = "column_unbound"
     HELDOUT_LEAKED = "heldout_leaked"
     MEDIUM_UNNAMED = "medium_unnamed"
+    DUPLICATE = "duplicate"
+    DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
+    EPOCH_WITHOUT_ORIGINAL = "epoch_without_original"
 
 
 class Finding(Record):

@@ -1,6 +1,6 @@
 """What must hold of the mixture as a whole. One check a function; its docstring gives the reason.
 
-A check yields (code, message, shard) for each defect. Shares are compared as integers and
+A check yields (code, message, shard), or these and a key, for each defect. Shares are compared as integers and
 fractions: a float tolerance would hide the one sample that is off.
 """
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from pipeline.audit.findings import Code
 from pipeline.audit.recount import TABLES, Recount, TarFound
+from pipeline.audit.repeats import repeats
 from schemas.base import digest
 from schemas.ledger import ColumnShard, Count, Ledger, ShardEntry
 from schemas.sample import Modality, Split
 
-Defects = Iterator[tuple[Code, str, str]]
+Defects = Iterator[tuple[Code, str, str] | tuple[Code, str, str, str]]
 Check = Callable[[Recount, Ledger], Defects]
 
 FLOWS = ["ingest", "plan", "conversations", "decode", "features"]
@@ -211,6 +212,11 @@ def check_heldout(recount: Recount, _: Ledger) -> Defects:
             yield Code.MEDIUM_UNNAMED, f"{key}: no digest of {path}, so no leak can be ruled out", ""
 
 
+def check_repeats(recount: Recount, _: Ledger) -> Defects:
+    """A sample seen twice weighs twice; only a declared later pass over its source may repeat what went before."""
+    yield from repeats(recount.contents, recount.keys)
+
+
 def _asked(ledger: Ledger, split: Split) -> Counter[Modality]:
     """Samples asked for of a split, by modality."""
     asked: Counter[Modality] = Counter()
@@ -249,6 +255,7 @@ MIXTURE_CHECKS: tuple[Check, ...] = (
     check_prefixes,
     check_shard_shares,
     check_heldout,
+    check_repeats,
 )
 _INSTEAD: dict[Check, tuple[Check, ...]] = {check_shards: (check_shard_sizes,), check_root: ()}
 QUICK_MIXTURE_CHECKS: tuple[Check, ...] = tuple(

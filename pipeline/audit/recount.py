@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.audit.repeats import row
 from schemas.arrays import StorageLoss
 from schemas.base import Sha256, digest
 from schemas.ledger import Count, Origin, ShardSample
@@ -50,6 +51,8 @@ class Recount:
     """By suffix, columns included."""
     order: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     """One byte a sample, in the order of the tars: the place of its modality in `Modality`."""
+    contents: dict[Split, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
+    """A row of `repeats.ROW` a sample, in the order of the tars: what tells equal samples."""
     keys: dict[str, str] = field(default_factory=dict)
     """First shard by key, as member names have it."""
     media: dict[Split, dict[Sha256, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -66,6 +69,7 @@ class Recount:
             self.tables[table].setdefault(label, Counter()).update(line)
         self.strata[f"{split}/{sample.modality}/{sample.source}/{sample.category}"] += 1
         self.order[split].append(_INDEX[sample.modality])
+        self.contents[split].extend(row(sample))
         for medium in sample.media:
             if medium.sha256:
                 self.media[split].setdefault(medium.sha256, sample.key)
@@ -104,6 +108,8 @@ class Recount:
             self.losses.setdefault(encoder, Counter()).update(losses)
         for split, order in later.order.items():
             self.order[split].extend(order)
+        for split, contents in later.contents.items():
+            self.contents[split].extend(contents)
         _fill(self.keys, later.keys)
         for split, media in later.media.items():
             _fill(self.media[split], media)

@@ -124,7 +124,8 @@ def test_the_ledger_counts_what_was_written(folder):
     with tarfile.open(folder / "shards/heldout-000000.tar") as tar:
         size_bytes = sum(member.size for member in tar.getmembers())
     count = Count(
-        samples=5, turns=sum(len(p.conversation.turns) for p in expected), clips=10, frames=40, visual_tokens=40 * 16,
+        samples=5, turns=sum(len(p.conversation.turns) for p in expected), clips=10,
+        frames=40, visual_tokens=40 * 16,
         media_ns=5 * 3_100_000_000, bytes=size_bytes,
     )  # fmt: skip
     assert ledger.total["heldout"] == ledger.by_modality["heldout/video"] == count
