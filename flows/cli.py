@@ -199,7 +199,7 @@ def audit(
     ] = False,
 ) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
-    from flows.tables import print_audit
+    from flows.audit_tables import print_audit
 
     _need_mixture(folder)
     if against is None:

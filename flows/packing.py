@@ -109,7 +109,7 @@ class Packing:
             "weights": {name: self.stamps[name] for name in recipe.encoders},
         }
         # Raise the version when the plan, the order or the writer would make other shards of the same inputs.
-        return Work("shards", 4, config, self.sources)
+        return Work("shards", 5, config, self.sources)
 
     def _columns(self, order: Order, produced: Produced | None) -> dict[str, Artefact]:
         # Their order too: which samples shards hold follows from failures as well, and those may pass.
@@ -133,7 +133,7 @@ class Packing:
             "weights": self.stamps[name],
             "stages": [[stage.name, stage.version] for stage in (Decode, Encode)],
         }
-        return Work("columns", 1, config, (self._shards_work.fingerprint,))
+        return Work("columns", 2, config, (self._shards_work.fingerprint,))
 
     def _column(self, name: str, work: Work, order: Order, features: Readers, shards: Path | None) -> Artefact:
         """Made of `features`, which are held against `shards` where those were there before."""

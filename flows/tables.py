@@ -14,7 +14,6 @@ from rich.table import Table
 from flows import plan_rows
 from flows.learning import find_scores, find_training
 from flows.planning import Plan
-from pipeline.audit.audit import AuditReport
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
@@ -115,27 +114,6 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "capacity": plan.total.model_dump(mode="json"),
         "statement": plan.statement.model_dump(mode="json") if plan.statement else None,
     }
-
-
-def print_audit(report: AuditReport, as_json: bool) -> None:
-    """The verdict, the recount and what is wrong."""
-    if as_json:
-        typer.echo(report.to_json(), nl=False)
-        return
-    rows = [
-        (label, count.samples, count.turns, count.clips, count.frames, f"{count.bytes / 1e6:.1f} MB")
-        for label, count in report.tables["by_modality"].items()
-    ]
-    print_table(
-        "Recounted from the tars", ["split/modality", "#samples", "#turns", "#clips", "#frames", "#bytes"], rows
-    )
-    if report.findings:
-        found = [(finding.code, finding.shard, finding.key, finding.message) for finding in report.findings]
-        print_table("Findings", ["code", "shard", "key", "what"], found)
-    if report.not_checked:
-        print_table("Not checked", ["check", "what it proves"], list(report.not_checked.items()))
-    root = f"root {report.root_sha256[:12]}" if report.root_sha256 else f"{len(report.not_checked)} left out"
-    _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, {root})")
 
 
 def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:

@@ -35,6 +35,8 @@ class AuditReport(Record):
     """As found beside the tars; None where it cannot be read."""
     tables: dict[str, dict[str, Count]]
     """The audit's own counts: field of the ledger, then label."""
+    by_shard: dict[str, Count]
+    """The same by tar; of columns, see `by_encoder` of the tables."""
     prefix_deviations: dict[str, Rational]
     """By `split/modality`: samples that the worst prefix is off its exact share; under 1 is the law."""
     shards: int
@@ -108,6 +110,7 @@ def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
     return AuditReport(
         ledger=ledger,
         tables={table: recount.counts(table) for table in TABLES},
+        by_shard={shard.name: Count(**shard.count) for shard in recount.shards},
         prefix_deviations=deviations,
         shards=len(recount.shards),
         root_sha256=None if quick else recount.root_sha256(),

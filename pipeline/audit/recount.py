@@ -10,7 +10,9 @@ from schemas.base import Sha256, digest
 from schemas.ledger import Count, Origin, ShardSample
 from schemas.sample import Modality, Split
 
-TABLES = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator")
+TRAITS = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator", "by_annotator")
+"""Tables in which a sample counts under one label."""
+TABLES = (*TRAITS, "by_encoder")
 """Fields of the ledger that are counts by label."""
 MILLION = 1_000_000
 _INDEX = {modality: index for index, modality in enumerate(Modality)}
@@ -61,12 +63,13 @@ class Recount:
     """A medium's path by the key of the sample that names no digest of it."""
     _origins: dict[str, list[set[str]]] = field(default_factory=dict)
 
-    def add(self, sample: ShardSample, size_bytes: int) -> Counter[str]:
-        """Takes one sample in; returns its line of the account."""
-        line = _line(sample, size_bytes, self.tokens_per_frame)
+    def add(self, sample: ShardSample, sizes: Mapping[str, int]) -> Counter[str]:
+        """Takes in one sample, of members of these bytes by suffix; returns its line of the account."""
+        line = _line(sample, sum(sizes.values()), self.tokens_per_frame)
         split = sample.split
-        for table, label in zip(TABLES, _labels(sample), strict=True):
+        for table, label in zip(TRAITS, _labels(sample), strict=True):
             self.tables[table].setdefault(label, Counter()).update(line)
+        self.add_encoded(sample, sizes)
         self.strata[f"{split}/{sample.modality}/{sample.source}/{sample.category}"] += 1
         self.order[split].append(_INDEX[sample.modality])
         self.contents[split].extend(row(sample))
@@ -80,6 +83,14 @@ class Recount:
         for known, name in zip(names, (sample.licence, sample.annotator.name, sample.generator.name), strict=True):
             known.add(name)
         return line
+
+    def add_encoded(self, sample: ShardSample, sizes: Mapping[str, int]) -> None:
+        """Counts the members of encoders, which are named after these: in the sample's own tar, or a column's."""
+        line = _line(sample, 0, self.tokens_per_frame) if sample.clips else Counter[str]()
+        for encoder in dict.fromkeys(suffix.split(".")[0] for suffix in sizes if "." in suffix):
+            counted = self.tables["by_encoder"].setdefault(f"{sample.split}/{encoder}", Counter())
+            counted.update(line)
+            counted["bytes"] += sum(size for suffix, size in sizes.items() if suffix.startswith(f"{encoder}."))
 
     def add_losses(self, clips: int, losses: Mapping[str, StorageLoss]) -> None:
         """Takes in what storing the features of one sample lost, by encoder."""
@@ -167,6 +178,13 @@ def _line(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Counte
 
 
 def _labels(sample: ShardSample) -> tuple[str, ...]:
-    """In the order of TABLES."""
-    traits = (sample.modality, sample.source, sample.category, sample.licence, sample.generator.name)
+    """In the order of TRAITS."""
+    traits = (
+        sample.modality,
+        sample.source,
+        sample.category,
+        sample.licence,
+        sample.generator.name,
+        sample.annotator.name,
+    )
     return (sample.split.value, *(f"{sample.split}/{trait}" for trait in traits))

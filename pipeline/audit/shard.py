@@ -48,8 +48,9 @@ def audit_shard(folder: Path, ledger: Ledger | None, quick: bool, name: str) -> 
         tar = audit.tar(name, keys, shard.records)
         part.recount.columns[column.encoder] = [tar] if tar else []
         part.recount.member_bytes.update(audit.member_bytes)
-        for clips, losses in audit.losses:
-            part.recount.add_losses(clips, losses)
+        for record, sizes, losses in audit.samples:
+            part.recount.add_encoded(record, sizes)
+            part.recount.add_losses(len(record.clips), losses)
     return part
 
 
@@ -78,7 +79,7 @@ class _Shard:
                 keys.append(found.key)
                 self._recount.member_bytes.update(found.sizes)
                 if record is not None:
-                    count.update(self._recount.add(record, sum(found.sizes.values())))
+                    count.update(self._recount.add(record, found.sizes))
                     modalities[record.modality] += 1
                     if self._ledger and self._ledger.columns:
                         self.records[found.key] = record
