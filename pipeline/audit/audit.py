@@ -15,11 +15,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from pipeline.audit.findings import Code, Finding, FindingLog
-from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS, prefix_deviations
+from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS
 from pipeline.audit.mixture_checks import Check as MixtureCheck
 from pipeline.audit.recount import TABLES, Recount
 from pipeline.audit.sample_checks import SAMPLE_CHECKS, Check
 from pipeline.audit.shard import QUICK_SAMPLE_CHECKS, Part, audit_shard
+from pipeline.audit.share_checks import prefix_deviations
 from pipeline.audit.workers import in_order
 from schemas.base import Rational, Record, Sha256
 from schemas.ledger import Count, Ledger

@@ -9,6 +9,7 @@ from schemas.arrays import StorageLoss
 from schemas.base import Sha256, digest
 from schemas.ledger import Count, Origin, ShardSample
 from schemas.sample import Modality, Split
+from schemas.units import Unit
 
 TRAITS = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator", "by_annotator")
 """Tables in which a sample counts under one label."""
@@ -41,9 +42,15 @@ class Recount:
 
     tokens_per_frame: int = 16
     """Visual tokens that a frame is counted as."""
+    unit: Unit = Unit.SAMPLES
+    """What `measures` count."""
     tables: dict[str, dict[str, Counter[str]]] = field(default_factory=lambda: {t: {} for t in TABLES})
     strata: Counter[str] = field(default_factory=Counter)
     """Samples by `split/modality/source/category`."""
+    measures: Counter[str] = field(default_factory=Counter)
+    """What the samples of a stratum come to in `unit` (seconds in ns), by the same labels."""
+    largest: dict[str, int] = field(default_factory=dict)
+    """What its largest sample comes to, likewise."""
     shards: list[ShardFound] = field(default_factory=list)
     columns: dict[str, list[TarFound]] = field(default_factory=dict)
     """Tars by encoder."""
@@ -70,7 +77,10 @@ class Recount:
         for table, label in zip(TRAITS, _labels(sample), strict=True):
             self.tables[table].setdefault(label, Counter()).update(line)
         self.add_encoded(sample, sizes)
-        self.strata[f"{split}/{sample.modality}/{sample.source}/{sample.category}"] += 1
+        stratum, measure = f"{split}/{sample.modality}/{sample.source}/{sample.category}", line[self.unit.field]
+        self.strata[stratum] += 1
+        self.measures[stratum] += measure
+        self.largest[stratum] = max(measure, self.largest.get(stratum, 0))
         self.order[split].append(_INDEX[sample.modality])
         self.contents[split].extend(row(sample))
         for medium in sample.media:
@@ -111,6 +121,9 @@ class Recount:
             for label, line in lines.items():
                 self.tables[table].setdefault(label, Counter()).update(line)
         self.strata.update(later.strata)
+        self.measures.update(later.measures)
+        for stratum, measure in later.largest.items():
+            self.largest[stratum] = max(measure, self.largest.get(stratum, 0))
         self.shards.extend(later.shards)
         for encoder, tars in later.columns.items():
             self.columns.setdefault(encoder, []).extend(tars)

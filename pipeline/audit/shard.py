@@ -38,7 +38,8 @@ class Part:
 def audit_shard(folder: Path, ledger: Ledger | None, quick: bool, name: str) -> Part:
     """Reads one tar to its end, whatever it holds, and those of the columns beside it; never raises for it."""
     part = Part()
-    part.recount.tokens_per_frame = ledger.tokens_per_frame if ledger else part.recount.tokens_per_frame
+    if ledger is not None:
+        part.recount.tokens_per_frame, part.recount.unit = ledger.tokens_per_frame, ledger.unit
     shard = _Shard(ledger, quick, part)
     keys = shard.read(folder, name)
     if ledger is None:
