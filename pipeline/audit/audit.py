@@ -21,6 +21,7 @@ from pipeline.audit.recount import TABLES, Recount
 from pipeline.audit.sample_checks import SAMPLE_CHECKS, Check
 from pipeline.audit.shard import QUICK_SAMPLE_CHECKS, Part, audit_shard
 from pipeline.audit.share_checks import prefix_deviations
+from pipeline.audit.tokens import load_counter
 from pipeline.audit.workers import in_order
 from schemas.base import Rational, Record, Sha256
 from schemas.ledger import Count, Ledger
@@ -96,6 +97,8 @@ def audit(folder: Path, workers: int = 1, quick: bool = False) -> AuditReport:
     ledger = _read_ledger(folder, log)
     if ledger is not None:
         recount.columns = {column.encoder: [] for column in ledger.columns}
+    if ledger is not None and ledger.tokenizer_sha256 and not quick:
+        _check_tokenizer(folder, ledger, log)
     names = _shard_names(folder, ledger, log)
     with closing(in_order(partial(audit_shard, folder, ledger, quick), names, workers)) as parts:
         _put_together(zip(names, parts, strict=True), ledger, recount, log)
@@ -149,6 +152,13 @@ def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:
     except (OSError, ValidationError) as error:
         log.add(Code.LEDGER_UNREADABLE, f"{error}")
         return None
+
+
+def _check_tokenizer(folder: Path, ledger: Ledger, log: FindingLog) -> None:
+    """Told once: without it no sample's tokens are counted."""
+    found = load_counter(folder, ledger)
+    if isinstance(found, tuple):
+        log.add(*found)
 
 
 def _shard_names(folder: Path, ledger: Ledger | None, log: FindingLog) -> list[str]:

@@ -39,6 +39,8 @@ class Opened:
     """By suffix."""
     pictures: dict[str, list[tuple[int, int]]]
     """(width, height) of JPEG pictures, by suffix."""
+    tokens: int | None = None
+    """Of its turns, counted anew; None where they were not."""
 
 
 Defects = Iterator[tuple[Code, str]]
@@ -126,6 +128,15 @@ def check_epoch(opened: Opened, _: Ledger | None) -> Defects:
     if not is_declared(opened.record):
         epoch = opened.record.epoch
         yield Code.EPOCH_WITHOUT_ORIGINAL, f"says epoch {epoch}, its key must end in -e{epoch}"
+
+
+def check_tokens(opened: Opened, ledger: Ledger | None) -> Defects:
+    """A share of tokens is a share of what was counted: by the named tokenizer, or by none and then nothing."""
+    told = opened.record.llm_tokens
+    if ledger is not None and not ledger.tokenizer_sha256 and told:
+        yield Code.TOKENS_UNPROVEN, f"says {told} LLM tokens, the ledger names no tokenizer"
+    if opened.tokens not in (None, told):
+        yield Code.TOKENS_DIFFER, f"its turns have {opened.tokens} LLM tokens, it says {told}"
 
 
 def check_times(opened: Opened, ledger: Ledger | None) -> Defects:
@@ -288,6 +299,7 @@ SAMPLE_CHECKS: tuple[Check, ...] = (
     check_roles,
     check_text,
     check_epoch,
+    check_tokens,
     check_times,
     check_clips,
     check_encoders,

@@ -15,7 +15,7 @@ from pipeline.audit.mixture_checks import MIXTURE_CHECKS
 from pipeline.audit.sample_checks import SAMPLE_CHECKS
 from pipeline.audit.scan import ShardScan
 
-UNSEEN = {"check_feature_shapes", "check_finite", "check_frames", "check_shards", "check_root"}
+UNSEEN = {"check_tokens", "check_feature_shapes", "check_finite", "check_frames", "check_shards", "check_root"}
 
 
 def quick(folder):
