@@ -174,9 +174,10 @@ def build(
     with _explained(), opened_build(found, display) as running:
         running.run()
     report = running.findings
-    display.say(f"{found.output}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
-    display.say(f"audit: {report.verdict}; report: {found.output}/report.html")
+    display.say(f"{running.folder}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
+    display.say(f"audit: {report.verdict}; report: {running.report}")
     if not report.ok:
+        display.say(f"not published: {found.output} is left as it was; `mixture audit {running.folder}` says more")
         raise typer.Exit(FINDING)
 
 
@@ -315,12 +316,11 @@ def evaluate(
 
 
 def _recounted(folder: Path, workers: int | None, quick: bool) -> "AuditReport":
-    from pipeline.audit.audit import audit as recount
-    from pipeline.audit.workers import WorkerDeathError, worth_starting
+    from flows.recount import recounted
+    from pipeline.audit.workers import WorkerDeathError
 
-    size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
     try:
-        return recount(folder, workers or worth_starting(size_bytes), quick)
+        return recounted(folder, workers, quick)
     except WorkerDeathError as error:
         _fail(str(error), BAD_INPUT)
 
@@ -367,10 +367,10 @@ def _explained() -> Iterator[None]:
 
 
 def _need_mixture(folder: Path) -> None:
-    from schemas.ledger import LEDGER
+    from flows.recount import need_mixture
 
-    if not (folder / LEDGER).is_file():
-        _fail(f"{folder} holds no mixture (no {LEDGER}); build one with `mixture build`", BAD_INPUT)
+    with _explained():
+        need_mixture(folder)
 
 
 def _need_folder(path: Path) -> None:
