@@ -70,12 +70,12 @@ class Recount:
     """A medium's path by the key of the sample that names no digest of it."""
     _origins: dict[str, list[set[str]]] = field(default_factory=dict)
 
-    def add(self, sample: ShardSample, sizes: Mapping[str, int]) -> Counter[str]:
+    def add(self, sample: ShardSample, sizes: Mapping[str, int]) -> dict[str, int]:
         """Takes in one sample, of members of these bytes by suffix; returns its line of the account."""
         line = _line(sample, sum(sizes.values()), self.tokens_per_frame)
         split = sample.split
         for table, label in zip(TRAITS, _labels(sample), strict=True):
-            self.tables[table].setdefault(label, Counter()).update(line)
+            self._count(table, label, line)
         self.add_encoded(sample, sizes)
         stratum, measure = f"{split}/{sample.modality}/{sample.source}/{sample.category}", line[self.unit.field]
         self.strata[stratum] += 1
@@ -96,11 +96,20 @@ class Recount:
 
     def add_encoded(self, sample: ShardSample, sizes: Mapping[str, int]) -> None:
         """Counts the members of encoders, which are named after these: in the sample's own tar, or a column's."""
-        line = _line(sample, 0, self.tokens_per_frame) if sample.clips else Counter[str]()
-        for encoder in dict.fromkeys(suffix.split(".")[0] for suffix in sizes if "." in suffix):
-            counted = self.tables["by_encoder"].setdefault(f"{sample.split}/{encoder}", Counter())
-            counted.update(line)
-            counted["bytes"] += sum(size for suffix, size in sizes.items() if suffix.startswith(f"{encoder}."))
+        by_encoder: dict[str, int] = {}
+        for suffix, size in sizes.items():
+            encoder, dot, _ = suffix.partition(".")
+            if dot:
+                by_encoder[encoder] = by_encoder.get(encoder, 0) + size
+        line = _line(sample, 0, self.tokens_per_frame) if sample.clips else {}
+        for encoder, size_bytes in by_encoder.items():
+            self._count("by_encoder", f"{sample.split}/{encoder}", {**line, "bytes": size_bytes})
+
+    def _count(self, table: str, label: str, line: Mapping[str, int]) -> None:
+        """A `Counter.update` a table would take longer than to parse the sample."""
+        counted = self.tables[table].setdefault(label, Counter())
+        for field_, number in line.items():
+            counted[field_] += number
 
     def add_losses(self, clips: int, losses: Mapping[str, StorageLoss]) -> None:
         """Takes in what storing the features of one sample lost, by encoder."""
@@ -173,21 +182,21 @@ def _fill(first: dict[str, str], later: dict[str, str]) -> None:
         first.setdefault(key, value)
 
 
-def _line(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Counter[str]:
+def _line(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> dict[str, int]:
     frames = sum(len(clip.pts_ns) for clip in sample.clips)
     spans = [(m.exclusive_end_ns if m.exclusive_end_ns else m.duration_ns) - m.start_ns for m in sample.media]
     media_ns = sum(span for span in spans if span > 0)
     turns, clips = len(sample.conversations), len(sample.clips)
-    return Counter(
-        samples=1,
-        turns=turns,
-        llm_tokens=sample.llm_tokens,
-        visual_tokens=tokens_per_frame * frames,
-        clips=clips,
-        frames=frames,
-        media_ns=media_ns,
-        bytes=size_bytes,
-    )
+    return {
+        "samples": 1,
+        "turns": turns,
+        "llm_tokens": sample.llm_tokens,
+        "visual_tokens": tokens_per_frame * frames,
+        "clips": clips,
+        "frames": frames,
+        "media_ns": media_ns,
+        "bytes": size_bytes,
+    }
 
 
 def _labels(sample: ShardSample) -> tuple[str, ...]:

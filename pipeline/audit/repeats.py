@@ -4,19 +4,20 @@ One row of 36 bytes a sample, sorted when all tars are read: 4 million samples t
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.findings import KEPT_A_CODE, Code
+from schemas.conversation import Role
 from schemas.ledger import ShardSample
 from schemas.sample import Split
 
 ROW = np.dtype([("content", ">u8", 2), ("origin", ">u8", 2), ("epoch", ">u4")])
 """Digests of the content and of the key without the ending of its epoch, 16 bytes each, and the epoch."""
-_LATER = re.compile(r"(.*)-e([1-9][0-9]{0,8})", re.DOTALL)
+_DIGITS = 9
+"""Of an epoch at most, so that it has room in a row."""
 _NAME = slice(16, None)
 """Of a row's bytes: origin and epoch, which only one key has."""
 
@@ -132,8 +133,9 @@ class _Names:
 
 def _pass_of(key: str) -> tuple[str, int]:
     """A key without the ending of its epoch, and that."""
-    match = _LATER.fullmatch(key)
-    return (match[1], int(match[2])) if match else (key, 0)
+    origin, ending, epoch = key.rpartition("-e")
+    is_later = ending and epoch.isascii() and epoch.isdigit() and len(epoch) <= _DIGITS and epoch[0] != "0"
+    return (origin, int(epoch)) if is_later else (key, 0)
 
 
 def _content(sample: ShardSample) -> bytes:
@@ -142,7 +144,7 @@ def _content(sample: ShardSample) -> bytes:
         (m.kind, m.sha256 or (sample.source, m.path), m.start_ns, m.exclusive_end_ns or m.duration_ns)
         for m in sample.media
     ]
-    return _short(repr((media, [(turn.role.value, turn.content) for turn in sample.conversations])))
+    return _short(repr((media, [(turn.role is Role.USER, turn.content) for turn in sample.conversations])))
 
 
 def _short(text: str) -> bytes:
