@@ -393,9 +393,28 @@ class Build:
         return {"findings": sum(self.findings.finding_counts.values())}
 
     def publish(self) -> None:
-        """Puts the mixture where the recipe wants it."""
-        report = {"report.html": self._report.folder / "report.html"}
-        publish(self._packed.folder, report, Path(self.recipe.output))
+        """Puts the mixture where the recipe wants it, unless its audit failed: what lies there may be sound."""
+        if self.findings.ok:
+            publish(self.packed, {"report.html": self._drawn}, Path(self.recipe.output))
+
+    @property
+    def packed(self) -> Path:
+        """The mixture in the workspace, once `shards` is done."""
+        return self._packed.folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the mixture lies when all is done: not in the output if its audit found something."""
+        return Path(self.recipe.output) if self.findings.ok else self.packed
+
+    @property
+    def report(self) -> Path:
+        """The report of the mixture in `folder`."""
+        return self.folder / "report.html" if self.findings.ok else self._drawn
+
+    @property
+    def _drawn(self) -> Path:
+        return self._report.folder / "report.html"
 
 
 @contextmanager

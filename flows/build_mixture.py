@@ -16,7 +16,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.build import Build, opened_build
-from flows.pages import PagesDisplay, publish_artifacts
+from flows.pages import PagesDisplay, publish_artifacts, publish_audit
 from flows.recipe_file import RecipeError, load_recipe, settle
 from pipeline.plan.quotas import QuotaError
 from pipeline.runtime.passes import BudgetError
@@ -80,9 +80,9 @@ def build_mixture(
     if mistake:
         return _failed(mistake)
     publish_artifacts(build)
-    found = f"{settled.output}: audit {build.findings.verdict}"
+    found = f"{build.folder}: audit {build.findings.verdict}"
     if not build.findings.ok:
-        return _failed(found)
+        return _failed(f"{found}; {settled.output} is left as it was")
     return Completed(message=found, data=build.ledger.root_sha256)
 
 
@@ -93,6 +93,8 @@ def _run_steps(build: Build) -> str | None:
             failed = run_step.with_options(name=name, task_run_name=name)(action)
             if failed is not None:
                 return failed.message
+            if name == "audit":  # now, so that it is there whatever becomes of the run
+                publish_audit(build.recipe.name, build.findings, str(build.packed))
     finally:
         build.record_rejections()
     return None

@@ -198,9 +198,10 @@ def build(
     report = running.findings
     if amend and running.ledger.history:
         display.say(f"last change: {change_words(running.ledger.history[-1])}")
-    display.say(f"{found.output}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
-    display.say(f"audit: {report.verdict}; report: {found.output}/report.html")
+    display.say(f"{running.folder}: {len(running.ledger.shards)} shards, root {running.ledger.root_sha256[:12]}")
+    display.say(f"audit: {report.verdict}; report: {running.report}")
     if not report.ok:
+        display.say(f"not published: {found.output} is left as it was; `mixture audit {running.folder}` says more")
         raise typer.Exit(FINDING)
 
 
@@ -227,7 +228,7 @@ def audit(
     ] = None,
 ) -> None:
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
-    from flows.tables import print_audit
+    from flows.audit_tables import print_audit
 
     _need_mixture(folder)
     if against is None:
@@ -356,17 +357,16 @@ def evaluate(
 
 def _recounted(folder: Path, workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
     from flows.exclusion_files import read_exclusions
-    from pipeline.audit.audit import audit as recount
+    from flows.recount import recounted
     from pipeline.audit.excluded import ExcludedCheck
-    from pipeline.audit.workers import WorkerDeathError, worth_starting
+    from pipeline.audit.workers import WorkerDeathError
 
     excluded = ExcludedCheck() if exclude else None
     if excluded:
         with _explained():
             read_exclusions(exclude or [], excluded.add)
-    size_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar"))
     try:
-        return recount(folder, workers or worth_starting(size_bytes), quick, excluded)
+        return recounted(folder, workers, quick, excluded)
     except WorkerDeathError as error:
         _fail(str(error), BAD_INPUT)
 
@@ -415,10 +415,10 @@ def _explained() -> Iterator[None]:
 
 
 def _need_mixture(folder: Path) -> None:
-    from schemas.ledger import LEDGER
+    from flows.recount import need_mixture
 
-    if not (folder / LEDGER).is_file():
-        _fail(f"{folder} holds no mixture (no {LEDGER}); build one with `mixture build`", BAD_INPUT)
+    with _explained():
+        need_mixture(folder)
 
 
 def _need_folder(path: Path) -> None:

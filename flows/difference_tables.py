@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from flows.tables import Row, print_audit, print_history, print_json, print_lines, print_table
+from flows.audit_tables import print_audit
+from flows.tables import Row, print_history, print_json, print_lines, print_table
 from pipeline.audit.audit import AuditReport
 from pipeline.audit.difference import Difference, Tars
 

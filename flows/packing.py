@@ -169,7 +169,7 @@ class Packing:
             "weights": self.stamps[name],
             "stages": _stages(),
         }
-        return Work("columns", 1, config, (self._shards_work.fingerprint,))
+        return Work("columns", 2, config, (self._shards_work.fingerprint,))
 
     def _column(
         self,

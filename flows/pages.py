@@ -1,10 +1,9 @@
-"""What the Prefect pages show of a build: its progress while it runs, its account when it is done."""
+"""What the Prefect pages show: progress of a build while it runs, its account when it is done, an audit."""
 
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -18,8 +17,11 @@ from prefect.artifacts import (
 )
 from rich.console import Console
 
+from flows.audit_page import audit_page
 from flows.build import Build
 from flows.display import Display, Update
+from pipeline.audit.audit import AuditReport
+from pipeline.audit.difference import Difference
 
 MOVE_EVERY_S = 1.0
 """Seconds between two moves of a bar: each is a request to the server."""
@@ -82,6 +84,13 @@ def publish_artifacts(build: Build) -> None:
     create_table_artifact(shares(build), key=_key(f"{name} shares"), description="Samples asked and found")
 
 
+def publish_audit(name: str, report: AuditReport, place: str, found: Difference | None = None) -> None:
+    """The page of an audit, passed or failed, of the mixture that lies at `place`."""
+    create_markdown_artifact(
+        audit_page(report, place, found), key=_key(f"{name} audit"), description=report.verdict
+    )
+
+
 def shares(build: Build) -> list[dict[str, str | int]]:
     """A row for each stratum: asked, found, its percent of the split, and first choices replaced."""
     total = {split: count.samples for split, count in build.ledger.total.items()}
@@ -100,14 +109,14 @@ def shares(build: Build) -> list[dict[str, str | int]]:
 
 def summary(build: Build) -> str:
     """Verdict, where the mixture lies, and what became of every input, as Markdown."""
-    ledger, output = build.ledger, Path(build.recipe.output).resolve()
+    ledger = build.ledger
     samples = ", ".join(f"{count.samples} {split}" for split, count in ledger.total.items())
     lines = [
         f"**{build.recipe.name}**: {build.findings.verdict}",
         "",
         f"- samples: {samples}",
-        f"- mixture: `{output}`",
-        f"- report: `{output / 'report.html'}`",
+        f"- mixture: `{build.folder.resolve()}`",
+        f"- report: `{build.report.resolve()}`",
         f"- root digest: `{ledger.root_sha256}`",
         f"- encoders: {', '.join(f'{e.name} ({e.weights})' for e in ledger.encoders) or 'none'}",
         "",

@@ -15,7 +15,6 @@ from flows import plan_rows
 from flows.change_rows import CHANGE_COLUMNS, change_rows
 from flows.learning import find_scores, find_training
 from flows.planning import Plan
-from pipeline.audit.audit import AuditReport
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
@@ -129,27 +128,6 @@ def _quota_json(quota: Quota) -> dict[str, Any]:
         "candidates": quota.candidates,
         "reserves": quota.candidates - quota.samples if by_samples else None,
     }
-
-
-def print_audit(report: AuditReport, as_json: bool) -> None:
-    """The verdict, the recount and what is wrong."""
-    if as_json:
-        typer.echo(report.to_json(), nl=False)
-        return
-    rows = [
-        (label, count.samples, count.turns, count.clips, count.frames, f"{count.bytes / 1e6:.1f} MB")
-        for label, count in report.tables["by_modality"].items()
-    ]
-    print_table(
-        "Recounted from the tars", ["split/modality", "#samples", "#turns", "#clips", "#frames", "#bytes"], rows
-    )
-    if report.findings:
-        found = [(finding.code, finding.shard, finding.key, finding.message) for finding in report.findings]
-        print_table("Findings", ["code", "shard", "key", "what"], found)
-    if report.not_checked:
-        print_table("Not checked", ["check", "what it proves"], list(report.not_checked.items()))
-    root = f"root {report.root_sha256[:12]}" if report.root_sha256 else f"{len(report.not_checked)} left out"
-    _console().print(f"audit: {report.verdict} ({len(report.checks)} checks, {root})")
 
 
 def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:

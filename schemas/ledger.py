@@ -90,7 +90,7 @@ class Count(Record):
     media_ns: int = 0
     """Sum of the spans of the media that samples speak about."""
     bytes: int = 0
-    """Of the members of the samples' own tars, headers left out; columns count in `Ledger.member_bytes`."""
+    """Of the members of the samples' own tars, headers left out; those of columns count in `Ledger.by_encoder`."""
 
     def of(self, unit: Unit) -> int:
         """The count in `unit`; seconds in nanoseconds."""
@@ -247,6 +247,10 @@ class Ledger(Account):
     by_licence: dict[str, Count]
     by_generator: dict[str, Count]
     """By `split/name` of the conversation's generator."""
+    by_annotator: dict[str, Count] = Field(default_factory=dict)
+    """By `split/name` of who made the annotations."""
+    by_encoder: dict[str, Count] = Field(default_factory=dict)
+    """By `split/encoder`: the samples that have clips; bytes are of all members of the encoder, column or not."""
     origins: dict[str, Origin]
     """By source, both splits together."""
     member_bytes: dict[str, int] = Field(default_factory=dict)

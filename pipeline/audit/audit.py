@@ -16,11 +16,13 @@ from pydantic import Field, ValidationError
 
 from pipeline.audit.excluded import ExcludedCheck
 from pipeline.audit.findings import Code, Finding, FindingLog
-from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS, prefix_deviations
+from pipeline.audit.mixture_checks import MIXTURE_CHECKS, QUICK_MIXTURE_CHECKS
 from pipeline.audit.mixture_checks import Check as MixtureCheck
 from pipeline.audit.recount import TABLES, Recount
 from pipeline.audit.sample_checks import SAMPLE_CHECKS, Check
 from pipeline.audit.shard import QUICK_SAMPLE_CHECKS, Part, audit_shard
+from pipeline.audit.share_checks import prefix_deviations
+from pipeline.audit.tokens import load_counter
 from pipeline.audit.workers import in_order
 from schemas.base import Rational, Record, Sha256
 from schemas.ledger import Count, Ledger
@@ -36,6 +38,8 @@ class AuditReport(Record):
     """As found beside the tars; None where it cannot be read."""
     tables: dict[str, dict[str, Count]]
     """The audit's own counts: field of the ledger, then label."""
+    by_shard: dict[str, Count]
+    """The same by tar; of columns, see `by_encoder` of the tables."""
     prefix_deviations: dict[str, Rational]
     """By `split/modality`: samples that the worst prefix is off its share; bounded by `Ledger.prefix_bound`."""
     shards: int
@@ -97,6 +101,8 @@ def audit(
     ledger = _read_ledger(folder, log)
     if ledger is not None:
         recount.columns = {column.encoder: [] for column in ledger.columns}
+    if ledger is not None and ledger.tokenizer_sha256 and not quick:
+        _check_tokenizer(folder, ledger, log)
     names = _shard_names(folder, ledger, log)
     with closing(in_order(partial(audit_shard, folder, ledger, quick, excluded), names, workers)) as parts:
         _put_together(zip(names, parts, strict=True), ledger, recount, log)
@@ -104,8 +110,8 @@ def audit(
     deviations: dict[str, Fraction] = {}
     if ledger is not None:
         for check in mixture_checks:
-            for code, message, shard in check(recount, ledger):
-                log.add(code, message, shard)
+            for code, message, *where in check(recount, ledger):
+                log.add(code, message, *where)
         deviations = {label: worst for label, (worst, _) in prefix_deviations(recount, ledger).items()}
     asked = (excluded.check_excluded,) if excluded else ()
     ran = _reasons((*sample_checks, *asked, *mixture_checks))
@@ -113,6 +119,7 @@ def audit(
     return AuditReport(
         ledger=ledger,
         tables={table: recount.counts(table) for table in TABLES},
+        by_shard={shard.name: Count(**shard.count) for shard in recount.shards},
         prefix_deviations=deviations,
         shards=len(recount.shards),
         root_sha256=None if quick else recount.root_sha256(),
@@ -150,6 +157,13 @@ def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:
     except (OSError, ValidationError) as error:
         log.add(Code.LEDGER_UNREADABLE, f"{error}")
         return None
+
+
+def _check_tokenizer(folder: Path, ledger: Ledger, log: FindingLog) -> None:
+    """Told once: without it no sample's tokens are counted."""
+    found = load_counter(folder, ledger)
+    if isinstance(found, tuple):
+        log.add(*found)
 
 
 def _shard_names(folder: Path, ledger: Ledger | None, log: FindingLog) -> list[str]:

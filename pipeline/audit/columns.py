@@ -25,8 +25,8 @@ class ColumnAudit:
         self._provenance = next((e for e in ledger.encoders if e.name == encoder), None)
         self.member_bytes: Counter[str] = Counter()
         """By suffix."""
-        self.losses: list[tuple[int, dict[str, StorageLoss]]] = []
-        """Clips and loss of each sample."""
+        self.samples: list[tuple[ShardSample, dict[str, int], dict[str, StorageLoss]]] = []
+        """What the shard tells of each sample, and what its members here do: bytes by suffix, and loss."""
 
     def tar(self, shard: str, keys: Sequence[str], records: dict[str, ShardSample]) -> TarFound | None:
         """Reads the tar beside `shard`, which has samples of `keys`; `records` are the sound ones. None if away."""
@@ -74,7 +74,7 @@ class ColumnAudit:
             yield Code.ENCODERS_DIFFER, f"names {told.encoder}, the ledger {self._provenance}"
         if record is None:
             return
-        self.losses.append((len(record.clips), told.storage_loss))
+        self.samples.append((record, found.sizes, told.storage_loss))
         clips = digest([clip.model_dump(mode="json") for clip in record.clips])
         if (told.binding_sha256, told.clips_sha256) != (record.binding_sha256, clips):
             yield (

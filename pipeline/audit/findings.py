@@ -54,6 +54,12 @@ class Code(StrEnum):
     EXCLUDED_KEY = "excluded_key"
     EXCLUDED_MEDIUM = "excluded_medium"
     EXCLUDED_TEXT = "excluded_text"
+    TOKENS_DIFFER = "tokens_differ"
+    TOKENS_UNPROVEN = "tokens_unproven"
+    TOKENIZER_CHANGED = "tokenizer_changed"
+    DUPLICATE = "duplicate"
+    DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
+    EPOCH_WITHOUT_ORIGINAL = "epoch_without_original"
 
 
 class Finding(Record):

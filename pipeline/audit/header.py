@@ -4,10 +4,10 @@ The law fixes all of a header but name and size, so a header of ours is proven b
 alone; the fields are taken apart where one fails.
 """
 
+from struct import Struct
 from zlib import adler32
 
 BLOCK = 512
-_ZEROS = bytes(100)
 _MODE_UID_GID, _MTIME = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
 _SIZE_END = b"\0" + _MTIME
 _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
@@ -15,6 +15,23 @@ _REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
 _CHECKSUM = slice(148, 156)
 _REST_SUM = sum(_REST) + 8 * ord(" ")
 """The checksum's own field counts as spaces."""
+
+_FIELDS = Struct("100s 24s 11s 13s 8s 356s").unpack
+"""Name; mode, uid and gid; size; its end and the time; checksum; the rest."""
+
+
+_SUM = 0xFFFF
+"""The half of Adler-32 that is 1 + the sum of the bytes, mod 65521: that of 148 bytes is below."""
+
+
+class _Checksums(dict[int, bytes]):
+    """The field by that half of the bytes before it. Each is written once: they are few, and headers are many."""
+
+    def __missing__(self, half: int) -> bytes:
+        return self.setdefault(half, b"%06o\0 " % (half - 1 + _REST_SUM))
+
+
+_CHECKSUMS = _Checksums()
 
 Header = tuple[str, int, str]
 """Name, bytes of the file, and how the header differs from the one of ours of that name and size; empty where it
@@ -27,24 +44,21 @@ class HeaderError(ValueError):
 
 def parse_header(block: bytes) -> Header:
     """The header in `block`, which has `BLOCK` bytes. Raises HeaderError where it is none of a regular file."""
-    name, _, after_name = block[:100].partition(b"\0")
-    size = block[124:135]
+    name_field, owner, size, times, checksum, rest = _FIELDS(block)
+    name = name_field.rstrip(b"\0")
     if (
-        block.startswith(_REST, 156)
-        and block.startswith(_MODE_UID_GID, 100)
-        and block.startswith(_SIZE_END, 135)
-        and block.startswith(b"%06o\0 " % (byte_sum(block[:148]) + _REST_SUM), 148)
-        and _ZEROS.startswith(after_name)
-        and size.isdigit()
+        rest == _REST
+        and owner == _MODE_UID_GID
+        and times == _SIZE_END
+        and checksum == _CHECKSUMS[adler32(block[:148]) & _SUM]
+        and b"\0" not in name
         and not size.strip(b"01234567")
     ):
-        return name.decode("utf-8", "replace"), int(size, 8), ""
+        try:
+            return name.decode(), int(size, 8), ""
+        except UnicodeDecodeError:
+            return name.decode("utf-8", "replace"), int(size, 8), ""
     return _stranger(block)
-
-
-def byte_sum(data: bytes) -> int:
-    """Sum of at most 256 bytes: the lower half of Adler-32 is 1 + sum mod 65521, which 256 * 255 is below."""
-    return (adler32(data) & 0xFFFF) - 1
 
 
 def _stranger(block: bytes) -> Header:

@@ -12,7 +12,9 @@ SETTINGS = (
     "recipe", "recipe_sha256", "fps", "sampling", "shares", "gates", "frames_for", "frames_codec", "asked",
 )  # fmt: skip
 """Fields of a ledger that are told where they differ, each as its JSON."""
-TABLES = ("total", "by_modality", "by_source", "by_category", "by_licence", "by_generator")
+TABLES = (
+    "total", "by_modality", "by_source", "by_category", "by_licence", "by_generator", "by_annotator", "by_encoder",
+)  # fmt: skip
 
 
 class Tar(Protocol):

@@ -1,24 +1,19 @@
 """What must hold of the mixture as a whole. One check a function; its docstring gives the reason.
 
-A check yields (code, message, shard) for each defect. Shares are compared as integers and
-fractions: a float tolerance would hide the one sample that is off.
+A check yields (code, message, shard), or these and a key, for each defect.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
 from itertools import pairwise
-from math import floor
-
-import numpy as np
 
 from pipeline.audit.findings import Code
 from pipeline.audit.recount import TABLES, Recount, TarFound
+from pipeline.audit.repeats import repeats
+from pipeline.audit.share_checks import Defects, check_prefixes, check_quotas, check_shard_shares, check_shares
 from schemas.base import digest
 from schemas.ledger import ColumnShard, Count, Ledger, ShardEntry
-from schemas.sample import Modality, Split
+from schemas.sample import Split
 
-Defects = Iterator[tuple[Code, str, str]]
 Check = Callable[[Recount, Ledger], Defects]
 
 FLOWS = ["ingest", "plan", "conversations", "decode", "features"]
@@ -133,88 +128,6 @@ def check_counts(recount: Recount, ledger: Ledger) -> Defects:
         yield Code.COUNTS_DIFFER, f"origins are {recount.origins()}, the ledger says {ledger.origins}", ""
 
 
-def check_quotas(recount: Recount, ledger: Ledger) -> Defects:
-    """Each stratum holds exactly the samples asked of it, and the ledger says so."""
-    asked, strata = {row.stratum: row for row in ledger.asked}, Counter[str]()
-    for finest, samples in recount.strata.items():
-        strata[finest if finest in asked else finest.rpartition("/")[0]] += samples
-    for stratum in sorted(asked.keys() | strata.keys()):
-        row, found = asked.get(stratum), strata[stratum]
-        if row is None:
-            yield Code.QUOTA_MISSED, f"{stratum} holds {found} samples, none were asked for", ""
-        elif not row.asked == found == row.found:
-            yield (
-                Code.QUOTA_MISSED,
-                f"{stratum} holds {found} samples, {row.asked} were asked for, the ledger found {row.found}",
-                "",
-            )
-
-
-def check_shares(recount: Recount, ledger: Ledger) -> Defects:
-    """The train split follows the recipe's shares by the largest-remainder rule, to the sample.
-
-    Proven by the rule's own definition, so that any order of ties passes: each count is its exact
-    share rounded down or up to the next integer, they sum to the total, and no share rounded up
-    has a smaller remainder than one rounded down.
-    """
-    total = _asked(ledger, Split.TRAIN).total()
-    found = recount.modalities(Split.TRAIN)
-    exact = {modality: total * ledger.shares.get(modality, Fraction(0)) / 100 for modality in Modality}
-    extra = {modality: found[modality] - floor(share) for modality, share in exact.items()}
-    remainder = {modality: share - floor(share) for modality, share in exact.items()}
-    up = [remainder[m] for m, n in extra.items() if n == 1]
-    down = [remainder[m] for m, n in extra.items() if n == 0]
-    exactly = (
-        found.total() == total
-        and all(n in (0, 1) for n in extra.values())
-        and (not up or not down or min(up) >= max(down))
-    )
-    if not exactly:
-        shown = ", ".join(f"{m} {found[m]} (exactly {float(share):.3f})" for m, share in exact.items())
-        yield Code.SHARE_INEXACT, f"of {total} train samples asked for: {shown}", ""
-
-
-def check_prefixes(recount: Recount, ledger: Ledger) -> Defects:
-    """A run that stops anywhere has seen the mixture's shares: every prefix near them (`prefix_bound`)."""
-    for label, (worst, length) in prefix_deviations(recount, ledger).items():
-        bound = ledger.prefix_bound(Split(label.partition("/")[0]))
-        if worst >= bound:
-            off = f"{float(worst):.3f} samples off its share after {length} samples"
-            yield Code.PREFIX_OFF_SHARE, f"{label} is {off}, must stay under {float(bound):g}", ""
-
-
-def prefix_deviations(recount: Recount, ledger: Ledger) -> dict[str, tuple[Fraction, int]]:
-    """By `split/modality`: the greatest |count - n * asked / total| over all prefixes, and its n.
-
-    In integers throughout: counts to 10**9 keep the products within int64.
-    """
-    deviations = {}
-    for split in Split:
-        asked, order = _asked(ledger, split), np.frombuffer(recount.order.get(split, b""), np.uint8)
-        total, lengths = asked.total(), np.arange(1, len(order) + 1, dtype=np.int64)
-        for index, modality in enumerate(Modality):
-            if not len(order) or not total:
-                continue
-            seen = np.cumsum(order == index, dtype=np.int64)
-            off = np.abs(seen * total - lengths * asked[modality])
-            at = int(off.argmax())
-            deviations[f"{split}/{modality}"] = (Fraction(int(off[at]), total), at + 1)
-    return deviations
-
-
-def check_shard_shares(recount: Recount, ledger: Ledger) -> Defects:
-    """A worker that reads one tar alone sees the shares too: within twice the bound of a prefix."""
-    for shard in recount.shards:
-        split = Split(shard.name.removeprefix("shards/").partition("-")[0])
-        bound = 2 * ledger.prefix_bound(split)
-        asked, total, samples = _asked(ledger, split), _asked(ledger, split).total(), shard.count["samples"]
-        for modality in Modality:
-            found = shard.modalities[modality]
-            if abs(found * total - samples * asked[modality]) >= bound * total > 0:
-                exact = float(Fraction(samples * asked[modality], total))
-                yield Code.SHARD_OFF_SHARE, f"{found} {modality} of {samples} samples, for {exact:.3f}", shard.name
-
-
 def check_heldout(recount: Recount, _: Ledger) -> Defects:
     """A score on media that were trained on is worth nothing; equal bytes count, whatever the name."""
     train, heldout = recount.media.get(Split.TRAIN, {}), recount.media.get(Split.HELDOUT, {})
@@ -229,19 +142,14 @@ def check_heldout(recount: Recount, _: Ledger) -> Defects:
             yield Code.MEDIUM_UNNAMED, f"{key}: no digest of {path}, so no leak can be ruled out", ""
 
 
+def check_repeats(recount: Recount, _: Ledger) -> Defects:
+    """A sample seen twice weighs twice; only a declared later pass over its source may repeat what went before."""
+    yield from repeats(recount.contents, recount.keys)
+
+
 def _packed(ledger: Ledger) -> int:
     """Samples in the shards, as the ledger tells."""
     return sum(count.samples for count in ledger.total.values())
-
-
-def _asked(ledger: Ledger, split: Split) -> Counter[Modality]:
-    """Samples asked for of a split, by modality."""
-    asked: Counter[Modality] = Counter()
-    for row in ledger.asked:
-        name, modality, *_ = row.stratum.split("/")
-        if name == split:
-            asked[Modality(modality)] += row.asked
-    return asked
 
 
 def _are_close(found: dict[str, dict[str, float]], told: dict[str, dict[str, float]]) -> bool:
@@ -273,6 +181,7 @@ MIXTURE_CHECKS: tuple[Check, ...] = (
     check_prefixes,
     check_shard_shares,
     check_heldout,
+    check_repeats,
 )
 _INSTEAD: dict[Check, tuple[Check, ...]] = {check_shards: (check_shard_sizes,), check_root: ()}
 QUICK_MIXTURE_CHECKS: tuple[Check, ...] = tuple(

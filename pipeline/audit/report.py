@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOST_FINDINGS = 200
 """Findings written out; the rest are counted."""
 
+TOKENS = ("llm_tokens", "visual_tokens")
+"""Counts that are shown where there are any."""
+
 JPEG_MAGIC = b"\xff\xd8"
 
 
@@ -93,7 +96,9 @@ def render_report(
             ("modality", ledger.by_modality),
             ("source", ledger.by_source),
             ("licence", ledger.by_licence),
+            ("annotator", ledger.by_annotator),
             ("generator", ledger.by_generator),
+            ("encoder", ledger.by_encoder),
         )
     }
     return (
@@ -106,6 +111,7 @@ def render_report(
             gallery=gallery,
             splits=split_shares(ledger),
             strata=strata(ledger),
+            counted={name: sum(getattr(c, name) for c in ledger.total.values()) for name in TOKENS},
             tables=tables | {"category": category_rows(ledger)},
             random_encoders=[encoder.name for encoder in ledger.encoders if encoder.is_random],
             durations=histogram(figures.durations_s),

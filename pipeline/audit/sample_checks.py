@@ -16,6 +16,7 @@ from pipeline.audit.arrays import all_finite, parse_npy
 from pipeline.audit.findings import Code
 from pipeline.audit.gates import barred_annotator, barred_generator, barred_licence
 from pipeline.audit.pictures import picture_sizes
+from pipeline.audit.repeats import is_declared
 from pipeline.audit.scan import TarSample
 from schemas.arrays import ClipTimes, EncoderProvenance
 from schemas.base import digest
@@ -38,6 +39,8 @@ class Opened:
     """By suffix."""
     pictures: dict[str, list[tuple[int, int]]]
     """(width, height) of JPEG pictures, by suffix."""
+    tokens: int | None = None
+    """Of its turns, counted anew; None where they were not."""
 
 
 Defects = Iterator[tuple[Code, str]]
@@ -118,6 +121,22 @@ def check_text(opened: Opened, _: Ledger | None) -> Defects:
     found = digest([opened.key, record.binding_sha256, turns])
     if found != record.text_sha256:
         yield Code.TEXT_UNBOUND, f"its conversation has digest {found}, the sample names {record.text_sha256}"
+
+
+def check_epoch(opened: Opened, _: Ledger | None) -> Defects:
+    """A later pass over a source says so in its key, so that its original can be told."""
+    if not is_declared(opened.record):
+        epoch = opened.record.epoch
+        yield Code.EPOCH_WITHOUT_ORIGINAL, f"says epoch {epoch}, its key must end in -e{epoch}"
+
+
+def check_tokens(opened: Opened, ledger: Ledger | None) -> Defects:
+    """A share of tokens is a share of what was counted: by the named tokenizer, or by none and then nothing."""
+    told = opened.record.llm_tokens
+    if ledger is not None and not ledger.tokenizer_sha256 and told:
+        yield Code.TOKENS_UNPROVEN, f"says {told} LLM tokens, the ledger names no tokenizer"
+    if opened.tokens not in (None, told):
+        yield Code.TOKENS_DIFFER, f"its turns have {opened.tokens} LLM tokens, it says {told}"
 
 
 def check_times(opened: Opened, ledger: Ledger | None) -> Defects:
@@ -279,6 +298,8 @@ SAMPLE_CHECKS: tuple[Check, ...] = (
     check_gates,
     check_roles,
     check_text,
+    check_epoch,
+    check_tokens,
     check_times,
     check_clips,
     check_encoders,

@@ -20,9 +20,10 @@ from pipeline.audit.header import BLOCK, HeaderError, parse_header
 from schemas.base import Sha256
 
 _ZEROS = bytes(BLOCK)
+_PADDING = BLOCK - 1
 _RECORD = 20 * BLOCK
 _WINDOW = 5 << 10
-"""Bytes of one read of a quick scan, at least: most often a JSON and the headers around it."""
+"""Bytes of one read of a quick scan where a JSON is expected: most often it and the headers around it."""
 
 
 Member = tuple[str, int, bytes | memoryview | None]
@@ -65,8 +66,7 @@ class ShardScan:
         self._last = ""
         self._file: BinaryIO
         self._fd = -1
-        self._at = 0
-        self._window, self._window_at = b"", 0
+        self._window, self._window_at, self._ahead = b"", 0, _WINDOW
         self.size_bytes = 0
 
     @property
@@ -86,11 +86,13 @@ class ShardScan:
                 self._sha256.update(rest)
 
     def _samples(self) -> Iterator[TarSample]:
-        """One loop without calls where a few microseconds a member count."""
-        quick, current = self._quick, None
-        while (block := self._take(BLOCK)) is not None:
+        """One loop with few calls where a few microseconds a member count; `at` is the place in the file."""
+        quick, current, last_key, before, at = self._quick, None, None, 1, 0
+        take = self._glance if quick else self._take
+        while (block := take(at, BLOCK)) is not None:
+            at += BLOCK
             if block == _ZEROS:
-                self._check_end()
+                self._check_end(at)
                 break
             try:
                 name, size, strange = parse_header(block)
@@ -101,58 +103,66 @@ class ShardScan:
             if strange:
                 self._log.add(Code.TAR_HEADER, f"{name!r}: {strange}", self._name, key)
             payload: bytes | memoryview | None = None
-            padded, is_json = (size + BLOCK - 1) // BLOCK * BLOCK, suffix.endswith("json")
+            padded, is_json = (size + _PADDING) & -BLOCK, suffix.endswith("json")
             if is_json or not quick:
-                data = self._take(padded)
+                data = take(at, padded)
                 if data is None:
                     break
                 payload = data[:size] if is_json else memoryview(data)[:size]
-            elif self._at + padded <= self.size_bytes:
-                self._at += padded
-            else:
-                self._cut_short(padded)
+            elif at + padded > self.size_bytes:
+                self._cut_short(at, padded)
                 break
+            at += padded
             self._last = name
-            if current is None or key != current.key:
+            if key != last_key or current is None:
                 if current is not None:
                     yield current
+                last_key, before = key, len(current.members) if current is not None else 1
                 current = TarSample(self._name, key, [(suffix, size, payload)])
             else:
                 current.members.append((suffix, size, payload))
+            # A sample has as many members as the one before it, so a JSON comes next, or a header to pass by.
+            self._ahead = _WINDOW if len(current.members) >= before else BLOCK
         if current is not None:
             yield current
 
-    def _take(self, size: int) -> bytes | None:
-        """The next bytes; None, and a finding, where the file does not hold as many."""
-        at = self._at
+    def _take(self, at: int, size: int) -> bytes | None:
+        """The next bytes, which begin at `at`; None, and a finding, where the file does not hold as many."""
         if at + size > self.size_bytes:
-            self._cut_short(size)
+            self._cut_short(at, size)
             return None
-        if self._quick:
-            start = at - self._window_at
-            data = self._window[start : start + size]
-            if len(data) < size:
-                self._window = os.pread(self._fd, max(size + BLOCK, _WINDOW), at)
-                self._window_at = at
-                data = self._window[:size]
-        else:
-            data = self._file.read(size)
-            self._sha256.update(data)
-        self._at = at + len(data)
-        if len(data) < size:
-            self._damaged(f"the tar became shorter while it was read: it ends at byte {self._at}")
+        data = self._file.read(size)
+        self._sha256.update(data)
+        return self._whole(data, at, size)
+
+    def _glance(self, at: int, size: int) -> bytes | None:
+        """The same of a quick scan, which reads what lies close together at once, little of what it passes over."""
+        start = at - self._window_at
+        data = self._window[start : start + size]
+        if len(data) == size:
+            return data
+        left = self.size_bytes - at
+        if size > left:
+            self._cut_short(at, size)
             return None
-        return data
+        self._window, self._window_at = os.pread(self._fd, min(max(size + BLOCK, self._ahead), left), at), at
+        return self._whole(self._window[:size], at, size)
 
-    def _cut_short(self, size: int) -> None:
-        left = self.size_bytes - self._at
-        self._damaged(f"the tar is cut short: {left} of {size} bytes are left at byte {self._at}")
+    def _cut_short(self, at: int, size: int) -> None:
+        self._damaged(f"the tar is cut short: {self.size_bytes - at} of {size} bytes are left at byte {at}")
 
-    def _check_end(self) -> None:
-        """The archive ends with two zero blocks, then zeros to a whole record, and nothing else."""
-        end = self._at - BLOCK
+    def _whole(self, data: bytes, at: int, size: int) -> bytes | None:
+        if len(data) == size:
+            return data
+        self._damaged(f"the tar became shorter while it was read: it ends at byte {at + len(data)}")
+        return None
+
+    def _check_end(self, at: int) -> None:
+        """The archive ends with two zero blocks, the first before `at`, then zeros to a whole record."""
+        end = at - BLOCK
         expected = -(-(end + 2 * BLOCK) // _RECORD) * _RECORD
-        tail = self._take(min(self.size_bytes, expected) - self._at) or b""
+        take = self._glance if self._quick else self._take
+        tail = take(at, min(self.size_bytes, expected) - at) or b""
         if self.size_bytes < expected:
             self._damaged(f"the closing zero blocks are cut short: {self.size_bytes} bytes instead of {expected}")
         elif self.size_bytes > expected or tail.strip(b"\x00"):

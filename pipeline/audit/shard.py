@@ -5,7 +5,7 @@ Shards are looked at apart, in any process and any order; `audit` puts the parts
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from re import compile as pattern
 
@@ -15,14 +15,15 @@ from pipeline.audit.columns import ColumnAudit
 from pipeline.audit.excluded import ExcludedCheck
 from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.recount import Recount, ShardFound
-from pipeline.audit.sample_checks import COLUMN_CHECKS, SAMPLE_CHECKS, Opened, open_members
+from pipeline.audit.sample_checks import COLUMN_CHECKS, SAMPLE_CHECKS, Opened, check_tokens, open_members
 from pipeline.audit.scan import ShardScan, TarSample
+from pipeline.audit.tokens import TokenCounter, TokenError, load_counter
 from schemas.base import KEY_PATTERN
 from schemas.ledger import Ledger, ShardSample
 from schemas.sample import Modality
 
-QUICK_SAMPLE_CHECKS = tuple(check for check in SAMPLE_CHECKS if check not in COLUMN_CHECKS)
-"""Those that need the JSON alone."""
+QUICK_SAMPLE_CHECKS = tuple(check for check in SAMPLE_CHECKS if check not in (*COLUMN_CHECKS, check_tokens))
+"""Those that need the JSON alone, and no tokenizer."""
 _KEY = pattern(KEY_PATTERN)
 
 
@@ -41,8 +42,9 @@ def audit_shard(
 ) -> Part:
     """Reads one tar to its end, whatever it holds, and those of the columns beside it; never raises for it."""
     part = Part()
-    part.recount.tokens_per_frame = ledger.tokens_per_frame if ledger else part.recount.tokens_per_frame
-    shard = _Shard(ledger, quick, excluded, part)
+    if ledger is not None:
+        part.recount.tokens_per_frame, part.recount.unit = ledger.tokens_per_frame, ledger.unit
+    shard = _Shard(ledger, quick, excluded, part, _token_counter(folder, ledger, quick))
     keys = shard.read(folder, name)
     if ledger is None:
         return part
@@ -51,17 +53,25 @@ def audit_shard(
         tar = audit.tar(name, keys, shard.records)
         part.recount.columns[column.encoder] = [tar] if tar else []
         part.recount.member_bytes.update(audit.member_bytes)
-        for clips, losses in audit.losses:
-            part.recount.add_losses(clips, losses)
+        for record, sizes, losses in audit.samples:
+            part.recount.add_encoded(record, sizes)
+            part.recount.add_losses(len(record.clips), losses)
     return part
 
 
 class _Shard:
     """The pass over one tar: each sample is parsed, checked, counted and let go."""
 
-    def __init__(self, ledger: Ledger | None, quick: bool, excluded: ExcludedCheck | None, part: Part) -> None:
+    def __init__(
+        self,
+        ledger: Ledger | None,
+        quick: bool,
+        excluded: ExcludedCheck | None,
+        part: Part,
+        count: TokenCounter | None,
+    ) -> None:
         self._ledger, self._quick, self._recount, self._log = ledger, quick, part.recount, part.log
-        self._part = part
+        self._part, self._count = part, count
         self._suffixes = _promised(ledger) if ledger else None
         asked = (excluded.check_excluded,) if excluded else ()
         self._checks = (*(QUICK_SAMPLE_CHECKS if quick else SAMPLE_CHECKS), *asked)
@@ -82,7 +92,7 @@ class _Shard:
                 keys.append(found.key)
                 self._recount.member_bytes.update(found.sizes)
                 if record is not None:
-                    count.update(self._recount.add(record, sum(found.sizes.values())))
+                    count.update(self._recount.add(record, found.sizes))
                     modalities[record.modality] += 1
                     if self._ledger and self._ledger.columns:
                         self.records[found.key] = record
@@ -99,6 +109,8 @@ class _Shard:
         opened = _open(found, report)
         if opened is None:
             return None
+        if self._count:
+            opened = _tokens_counted(opened, self._count, report)
         for check in self._checks:
             for code, message in check(opened, self._ledger):
                 report(code, message)
@@ -128,6 +140,22 @@ def _open(found: TarSample, report: Callable[[Code, str], None]) -> Opened | Non
     for code, message in defects:
         report(code, message)
     return opened
+
+
+def _tokens_counted(opened: Opened, count: TokenCounter, report: Callable[[Code, str], None]) -> Opened:
+    try:
+        return replace(opened, tokens=count([turn.content for turn in opened.record.conversations]))
+    except TokenError as error:
+        report(Code.TOKENS_UNPROVEN, f"{error}")
+        return opened
+
+
+def _token_counter(folder: Path, ledger: Ledger | None, quick: bool) -> TokenCounter | None:
+    """None where nothing is to be counted, or nothing can be; `audit` reports why."""
+    if quick or ledger is None or not ledger.tokenizer_sha256:
+        return None
+    found = load_counter(folder, ledger)
+    return None if isinstance(found, tuple) else found
 
 
 def _promised(ledger: Ledger) -> list[str]:

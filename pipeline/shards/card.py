@@ -11,6 +11,8 @@ from schemas.ledger import Ledger
 from schemas.sample import Split
 
 _TEMPLATE = "card.md.jinja"
+_TOKENS = (("llm_tokens", "LLM tokens"), ("visual_tokens", "visual tokens"))
+"""Counts that are told where there are any."""
 
 
 def write_card(folder: Path, ledger: Ledger) -> None:
@@ -35,6 +37,7 @@ def card(ledger: Ledger) -> str:
         ledger=ledger,
         splits=[split for split in Split if split in ledger.total],
         shares=_shares(ledger),
+        tokens=[(name, head) for name, head in _TOKENS if any(getattr(c, name) for c in ledger.total.values())],
         random=[encoder.name for encoder in ledger.encoders if encoder.is_random],
         apart=[encoder for encoder in ledger.encoders if encoder not in ledger.in_shards],
         first=ledger.shards[0],

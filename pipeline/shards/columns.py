@@ -21,9 +21,9 @@ from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
 from schemas.base import Name, Record, Sha256, digest
-from schemas.ledger import INDEX, Column, ColumnSample, ColumnShard, Ledger
+from schemas.ledger import INDEX, Column, ColumnSample, ColumnShard, Count, Ledger
 from schemas.recipe import ShardsSpec
-from schemas.sample import Sample, Split
+from schemas.sample import Modality, Sample, Split
 
 COLUMN = "column.json"
 """Written last into the folder of a column."""
@@ -44,6 +44,8 @@ class WrittenColumn(Record):
     provenance: EncoderProvenance
     storage_loss: dict[Name, StorageLoss]
     member_bytes: dict[str, int]
+    split_bytes: dict[Split, int]
+    """Of its members, by split."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -63,7 +65,7 @@ def write_column(
     is read once, lazily; `spec` is the shards' own.
     Raises ValueError when samples were encoded with different weights, or there is none.
     """
-    rows, shards, sizes = _Rows(encoder, spec), [], dict[str, int]()
+    rows, shards, sizes, by_split = _Rows(encoder, spec), [], dict[str, int](), dict[Split, int]()
     with published(folder / column_index(encoder)) as path, IndexWriter(path, COLUMN_SCHEMA) as index:
         for split in Split:
             position = 0
@@ -72,6 +74,7 @@ def write_column(
                 for sample, place in tar.samples:
                     index.add(split, position, sample.key, tar.name, place)
                     position += 1
+                    by_split[split] = by_split.get(split, 0) + sum(place.sizes)
                     for suffix, size in zip(place.members, place.sizes, strict=True):
                         sizes[suffix] = sizes.get(suffix, 0) + size
                 shards.append(ColumnShard(name=tar.name, sha256=tar.sha256, size_bytes=tar.size_bytes))
@@ -80,6 +83,7 @@ def write_column(
         provenance=rows.provenance(),
         storage_loss={encoder: mean_loss(rows.losses)} if rows.losses else {},
         member_bytes=sizes,
+        split_bytes=by_split,
     )
     write_text(folder / COLUMN, written.model_dump_json(indent=1) + "\n")
     return written
@@ -120,10 +124,11 @@ _REWRITTEN = {"ledger.json", "README.md", "manifest.json", COLUMN}
 
 def _joined(told: Ledger, columns: Sequence[WrittenColumn], encoders: Sequence[str], recipe: Sha256) -> Ledger:
     provenance = {e.name: e for e in (*told.encoders, *(column.provenance for column in columns))}
-    losses, sizes = dict(told.storage_loss), dict(told.member_bytes)
+    losses, sizes, counts = dict(told.storage_loss), dict(told.member_bytes), dict(told.by_encoder)
     for column in columns:
         losses |= column.storage_loss
         sizes |= column.member_bytes
+        counts |= _counts(told, column)
     shas = [entry.sha256 for entry in told.shards] + [tar.sha256 for c in columns for tar in c.column.shards]
     return told.model_copy(
         update={
@@ -131,10 +136,22 @@ def _joined(told: Ledger, columns: Sequence[WrittenColumn], encoders: Sequence[s
             "encoders": tuple(provenance[name] for name in encoders),
             "storage_loss": {name: losses[name] for name in encoders if name in losses},
             "member_bytes": sizes,
+            "by_encoder": dict(sorted(counts.items())),
             "columns": tuple(column.column for column in columns),
             "root_sha256": digest(shas),
         }
     )
+
+
+def _counts(told: Ledger, column: WrittenColumn) -> dict[str, Count]:
+    """By `split/encoder`: every sample but texts has clips, and a column has features of every sample."""
+    found = {}
+    for split, size_bytes in column.split_bytes.items():
+        labels = (f"{split}/{modality}" for modality in Modality if modality is not Modality.TEXT)
+        lines = [told.by_modality.get(label, Count()) for label in labels]
+        sums = {field: sum(getattr(line, field) for line in lines) for field in Count.model_fields}
+        found[f"{split}/{column.column.encoder}"] = Count(**{**sums, "bytes": size_bytes})
+    return found
 
 
 class _Rows:

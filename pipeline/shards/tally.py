@@ -23,6 +23,15 @@ def counted(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Coun
     )
 
 
+def encoder_bytes(sizes: Mapping[str, int]) -> Counter[str]:
+    """By encoder, of its members: those whose suffix begins with its name; `sizes` are bytes by suffix."""
+    found: Counter[str] = Counter()
+    for suffix, size in sizes.items():
+        encoder, dot, _ = suffix.partition(".")
+        found.update({encoder: size} if dot else {})
+    return found
+
+
 def mean_loss(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
     """Of (clips, loss) the mean over clips, to six digits."""
     clips = sum(weight for weight, _ in losses)
@@ -34,7 +43,7 @@ def mean_loss(losses: Sequence[tuple[int, StorageLoss]]) -> StorageLoss:
 
 
 class Tally:
-    """Accounts by split and by five traits of a sample, and whose work each source is."""
+    """Accounts by split, by six traits of a sample and by encoder, and whose work each source is."""
 
     def __init__(self) -> None:
         self._tables: dict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -52,10 +61,14 @@ class Tally:
             "by_category": sample.category,
             "by_licence": sample.licence,
             "by_generator": sample.generator.name,
+            "by_annotator": sample.annotator.name,
         }
         self._tables["total"][sample.split].update(line)
         for table, label in labels.items():
             self._tables[table][f"{sample.split}/{label}"].update(line)
+        for encoder, size_bytes in encoder_bytes(sizes).items():
+            shown = line if sample.clips else {}
+            self._tables["by_encoder"][f"{sample.split}/{encoder}"].update({**shown, "bytes": size_bytes})
         stratum = f"{sample.split}/{sample.modality}/{sample.source}"
         for label in (stratum, f"{stratum}/{sample.category}"):
             self._strata[label].update(line)

@@ -45,7 +45,8 @@ def make_ledger(weights: str = "weights/siglip.safetensors") -> Ledger:
 
     def made() -> Count:
         return Count(
-            samples=next(numbers), turns=next(numbers), clips=next(numbers), frames=next(numbers),
+            samples=next(numbers), turns=next(numbers), llm_tokens=next(numbers), visual_tokens=next(numbers),
+            clips=next(numbers), frames=next(numbers),
             media_ns=next(numbers) * 10**7 + 3, bytes=next(numbers) * 1_000 + 7,
         )  # fmt: skip
 
@@ -72,6 +73,8 @@ def make_ledger(weights: str = "weights/siglip.safetensors") -> Ledger:
         by_category={"train/reasoning": made(), "heldout/captioning": made()},
         by_licence={"train/CC0-1.0": made(), "train/terms/of <their> own": made()},
         by_generator={"train/template": made()},
+        by_annotator={"train/renderer": made()},
+        by_encoder={"train/siglip": made()},
         frames_for=(Category.TEXT_RECOGNITION,),
         origins={"shapes": Origin(licences=("CC0-1.0",), annotators=("renderer",), generators=("template",))},
         encoders=(

@@ -361,7 +361,10 @@ def test_feature_columns_that_changed_names_are_found(folder):
         payloads = dict(members)
         return [(n, payloads[{one: two, two: one}.get(n, n)]) for n, _ in members]
 
-    assert edit(folder, FIRST, change) == {Code.FEATURE_SHAPE: 2, Code.COUNTS_DIFFER: 1}  # bytes by member
+    assert edit(folder, FIRST, change) == {
+        Code.FEATURE_SHAPE: 2,
+        Code.COUNTS_DIFFER: 3,
+    }  # bytes by member and encoder
 
 
 def test_a_missing_member_is_found(folder):
@@ -589,6 +592,9 @@ def test_a_false_word_in_a_pictures_json_is_found(folder, change, code):
         (lambda c: c["total"]["train"].update(media_ns=1), Code.COUNTS_DIFFER),
         (lambda c: c["total"]["train"].update(bytes=1), Code.COUNTS_DIFFER),
         (lambda c: c["by_licence"].pop("train/CC0-1.0"), Code.COUNTS_DIFFER),
+        (lambda c: c["by_encoder"]["train/siglip"].update(bytes=1), Code.COUNTS_DIFFER),
+        (lambda c: c["by_encoder"].pop("heldout/internvideo2"), Code.COUNTS_DIFFER),
+        (lambda c: c["by_annotator"]["train/human"].update(llm_tokens=1), Code.COUNTS_DIFFER),
         (lambda c: c["by_source"].update({"train/ghost": c["total"]["train"]}), Code.COUNTS_DIFFER),
         (lambda c: c["shards"][0]["count"].update(clips=0), Code.COUNTS_DIFFER),
         (lambda c: c["origins"]["photos"].update(licences=["MIT"]), Code.COUNTS_DIFFER),

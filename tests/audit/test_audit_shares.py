@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audit.findings import Code
-from pipeline.audit.mixture_checks import check_prefixes, check_shard_shares, check_shares, prefix_deviations
 from pipeline.audit.recount import Recount, ShardFound
+from pipeline.audit.share_checks import check_prefixes, check_shard_shares, check_shares, prefix_deviations
 from pipeline.plan.apportion import apportion
 from pipeline.plan.order import interleave
 from schemas.ledger import Asked

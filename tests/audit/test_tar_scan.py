@@ -5,12 +5,12 @@ import os
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tars import tar_of
 
 from pipeline.audit.findings import Code, FindingLog
-from pipeline.audit.header import BLOCK, HeaderError, byte_sum, parse_header
+from pipeline.audit.header import BLOCK, HeaderError, parse_header
 from pipeline.audit.scan import ShardScan
 
 NAME = "shards/train-000000.tar"
@@ -117,13 +117,17 @@ def test_any_block_is_read_as_tarfile_reads_it_or_refused(block, sealed):
         assert block == ours.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
 
 
-@given(st.binary(max_size=256))
-def test_the_sum_of_bytes_is_exact(data):
-    assert byte_sum(data) == sum(data)
-
-
-def test_the_greatest_sum_of_bytes_is_exact():
-    assert byte_sum(b"\xff" * 256) == 256 * 255
+@given(st.binary(min_size=1, max_size=100).filter(lambda name: b"\0" not in name))
+@example(b"\xff" * 100)
+def test_a_header_of_any_name_is_read_by_comparisons_and_one_with_another_checksum_is_refused(name):
+    """Also of one that is no UTF-8, whose bytes sum to as much as any."""
+    block = tar_of([("k.json", b"12345")])[:BLOCK]
+    block = name.ljust(100, b"\0") + block[100:148] + bytes(8) + block[156:]
+    total = sum(block) + 8 * ord(" ")
+    sealed, other = (block[:148] + b"%06o\0 " % each + block[156:] for each in (total, total + 1))
+    assert parse_header(sealed) == (name.decode("utf-8", "replace"), 5, "")
+    with pytest.raises(HeaderError, match="checksum"):
+        parse_header(other)
 
 
 @pytest.mark.parametrize("quick", [False, True])

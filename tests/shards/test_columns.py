@@ -54,6 +54,22 @@ def test_the_ledger_tells_encoders_in_the_recipes_order_and_one_root_of_all_tars
     assert 0 < sum(size for name, size in ledger.member_bytes.items() if name.startswith(COLUMN)) < sizes
 
 
+def test_an_encoder_counts_the_same_in_a_column_as_in_the_shards_but_for_its_own_json(parts, tmp_path):
+    beside, told = made.build(tmp_path).by_encoder, Ledger.read(parts / "mixture").by_encoder
+    assert told.keys() == beside.keys()
+    assert [told[label] for label in told if "siglip" in label] == [
+        beside[label] for label in beside if "siglip" in label
+    ]
+    for split in ("train", "heldout"):
+        label = f"{split}/{COLUMN}"
+        more = told[label].bytes - beside[label].bytes
+        assert told[label] == beside[label].model_copy(update={"bytes": beside[label].bytes + more})
+        assert more > 0
+    assert sum(told[f"{split}/{COLUMN}"].bytes for split in ("train", "heldout")) == sum(
+        size for name, size in Ledger.read(parts / "mixture").member_bytes.items() if name.startswith(COLUMN)
+    )
+
+
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.HELDOUT])
 def test_the_reader_gives_each_sample_its_features_and_frames_from_both(parts, split):
     reader = ShardReader(parts / "mixture", split)

@@ -118,6 +118,11 @@ def test_the_ledger_names_each_tar_by_its_own_digest(folder):
     assert ledger.root_sha256 == digest([entry.sha256 for entry in ledger.shards])
 
 
+def sizes_in(path):
+    with tarfile.open(path) as tar:
+        return {member.name: member.size for member in tar}
+
+
 def test_the_ledger_counts_what_was_written(folder):
     ledger = Ledger.model_validate_json((folder / "ledger.json").read_bytes())
     expected = list(made.samples(made.HELDOUT, Split.HELDOUT))
@@ -130,6 +135,11 @@ def test_the_ledger_counts_what_was_written(folder):
     assert ledger.total["heldout"] == ledger.by_modality["heldout/video"] == count
     assert ledger.by_source["heldout/shapes"] == ledger.by_generator["heldout/template"] == count
     assert ledger.by_licence["heldout/CC0-1.0"] == ledger.shards[-1].count == count
+    held = {name: size for p in (folder / "shards").glob("heldout-*.tar") for name, size in sizes_in(p).items()}
+    siglip = sum(size for name, size in held.items() if ".siglip." in name)
+    assert ledger.by_encoder["heldout/siglip"] == count.model_copy(update={"bytes": siglip})
+    assert ledger.by_encoder["train/siglip"].samples == 40 - made.TRAIN[Modality.TEXT]
+    assert ledger.by_annotator["train/human"].samples == made.TRAIN[Modality.IMAGE]
     everything = [*made.samples(made.TRAIN, Split.TRAIN), *expected]
     categories = Counter(f"{p.sample.split}/{p.sample.category}" for p in everything)
     assert {label: count.samples for label, count in ledger.by_category.items()} == categories
