@@ -12,7 +12,7 @@ features on the grids of SigLIP and InternVideo2 pooled by 3 (0.2 to 1.5 MB a me
 
     python benchmarks/audit.py --quick         3,200 samples, 3.9 GB, under 5 minutes
     python benchmarks/audit.py                 6,000 samples, 7.4 GB
-    python benchmarks/audit.py --scan          the scan alone, in processor time: of a busy machine
+    python benchmarks/audit.py --scan          the scan alone, in processor time
     python benchmarks/audit.py --out FILE.md   also writes machine, versions, command and table
 """
 
