@@ -161,3 +161,14 @@ def test_a_pipe_in_place_of_a_tar_is_refused_and_not_waited_for(folder):
     os.mkfifo(folder / pipe)
     with pytest.raises(OSError, match="no regular file"):
         list(ShardScan(folder, pipe, FindingLog()))
+
+
+@pytest.mark.parametrize("size", [b"0000000_005", b"+0000000005", b" 0000000005", b"0o000000005", b"00000000009"])
+def test_a_size_that_only_python_would_take_for_octal_is_no_header_of_ours(size):
+    block = tar_of([("k.json", b"12345")])[:BLOCK]
+    block = block[:124] + size + block[135:148] + bytes(8) + block[156:]
+    sealed = block[:148] + b"%06o\0 " % (sum(block) + 8 * ord(" ")) + block[156:]
+    try:
+        assert parse_header(sealed)[2]
+    except HeaderError as error:
+        assert "octal" in str(error)  # noqa: PT017
