@@ -9,6 +9,7 @@ Candidates are columns, for there may be millions: their keys in Arrow, their ra
 """
 
 import hashlib
+from array import array
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
@@ -108,7 +109,8 @@ def ranked(
         repeats: Passes over the train samples of a source; of 2.5 the last has the better half of each stratum.
     """
     codes: dict[Stratum, int] = {}
-    keys, of_key, epochs = [], [], []
+    columns: list[Any] = []
+    keys, of_key, epochs = list[str](), array("H"), array("B")
     for sample in samples:
         code = codes.setdefault(stratum_of(sample, divided), len(codes))
         passes = repeats.get(sample.source, 1) if repeats and sample.split is Split.TRAIN else 1
@@ -116,7 +118,11 @@ def ranked(
             keys.append(key_again(sample.key, epoch))
             of_key.append(code)
             epochs.append(epoch)
-    column, several = pa.array(keys, pa.large_string()), np.array(epochs, np.uint8) if repeats else None
+        if len(keys) >= CHUNK:
+            columns.append(pa.array(keys, pa.large_string()))
+            keys.clear()
+    column = pa.concat_arrays([*columns, pa.array(keys, pa.large_string())])
+    several = np.array(epochs, np.uint8) if repeats else None
     found = rank(column, np.array(of_key, np.uint16), list(codes), seed, several)
     return found if several is None or repeats is None else _shortened(found, several, repeats)
 

@@ -61,18 +61,18 @@ def _chunks(outcomes: Sequence[Keyed]) -> Iterator[list[dict[str, Any]]]:
 
 def read_rows(path: Path, kind: type[Kind]) -> Iterator[Kind]:
     """The outcomes of type `kind` in a part file, in order; arrays are read-only, other rows stay unread."""
-    table = _table(path)
+    table, record = _table(path), _RECORDS.get(kind.__name__)
     for index, name in enumerate(table["type"].to_pylist()):
         if name == kind.__name__:
-            yield cast("Kind", _from_row(table.slice(index, 1).to_pylist()[0]))
+            row = table["json"][index].as_py() if record else table.slice(index, 1).to_pylist()[0]
+            yield cast("Kind", record.model_validate_json(row) if record else _from_row(row))
 
 
 def read_records(path: Path) -> Iterator[Record]:
     """The record of each row, in order; of features what is told beside their arrays, which stay unread."""
-    table = _table(path).select(["type", "json"])
-    for index in range(len(table)):
-        row = table.slice(index, 1).to_pylist()[0]
-        yield _RECORDS.get(row["type"], FeaturesMeta).model_validate_json(row["json"])
+    table = _table(path)
+    for name, text in zip(table["type"].to_pylist(), table["json"].to_pylist(), strict=True):
+        yield _RECORDS.get(name, FeaturesMeta).model_validate_json(text)
 
 
 def read_row(path: Path, index: int) -> Keyed:
