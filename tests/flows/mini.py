@@ -15,18 +15,18 @@ from schemas.recipe import Recipe
 TALK = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A plain colour."}]
 
 
-def write_llava(folder: Path, pictures: int = 16, texts: int = 16) -> Path:
-    """Pictures and texts in LLaVA form."""
+def write_llava(folder: Path, pictures: int = 16, texts: int = 16, width: int = 60) -> Path:
+    """Pictures and texts in LLaVA form; with another width they are others."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in range(pictures):
         colour = np.random.default_rng(index).integers(0, 255, 3, dtype=np.uint8)
-        Image.fromarray(np.full((40 + index, 60, 3), colour)).save(folder / f"{index}.png")
+        Image.fromarray(np.full((40 + index, width, 3), colour)).save(folder / f"{index}.png")
         rows.append({"id": f"picture {index}", "image": f"{index}.png", "conversations": TALK})
     for index in range(texts):
         talk = [
-            {"from": "human", "value": f"What is {index} plus 1?"},
-            {"from": "gpt", "value": f"It is {index + 1}."},
+            {"from": "human", "value": f"What is {index} plus {width - 59}?"},
+            {"from": "gpt", "value": f"It is {index + width - 59}."},
         ]
         rows.append({"id": f"text {index}", "conversations": talk})
     path = folder / "annotations.json"

@@ -38,7 +38,7 @@ def base_recipe(folder):
     data["mixture"] |= {"total": 24, "heldout_total": 2}
     data["encoders"][COLUMN]["store"]["place"] = "column"
     data["shards"]["samples_per_shard"] = 5
-    lone = str(write_llava(folder / "lone", pictures=2, texts=0))
+    lone = str(write_llava(folder / "lone", pictures=2, texts=0, width=61))
     data["sources"].append(llava(folder, "lone", lone, licence="LicenseRef-Lone"))
     data["mixture"]["weights"] = {"lone": "1/6", "own": 1}
     return data
@@ -285,7 +285,7 @@ def test_a_lowered_total_moves_the_tail_into_the_holes(base, home, data):
 
 def test_a_source_is_added_and_retired_again(base, home, data):
     more = deepcopy(data)
-    annotations = str(write_llava(home / "more", pictures=12, texts=4))
+    annotations = str(write_llava(home / "more", pictures=12, texts=4, width=62))
     more["sources"].append(llava(home, "more", annotations))
     folder, _, _ = changed(base, home, more, "added", weights={"more": "1/2", "lone": "1/6"})
     ledger = Ledger.read(folder / "out")
