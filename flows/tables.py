@@ -15,10 +15,11 @@ from flows import plan_rows
 from flows.change_rows import CHANGE_COLUMNS, change_rows
 from flows.learning import find_scores, find_training
 from flows.planning import Plan
+from pipeline.plan.quotas import told
 from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
-from schemas.ledger import LEDGER, Ledger
+from schemas.ledger import LEDGER, Count, Ledger
 from schemas.plan import Quota
 from schemas.recipe import Recipe, SourceSpec
 from schemas.rejection import Rejection
@@ -256,7 +257,7 @@ def print_history(ledger: Ledger) -> None:
 def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:
     asked: dict[str, int] = {}
     for row in ledger.asked:
-        label = row.stratum.rpartition("/")[0]
+        label = "/".join(row.stratum.split("/")[:2])
         asked[label] = asked.get(label, 0) + row.asked
     return [
         (label, asked.get(label, 0), count.samples, _percent(_share(ledger, label)))
@@ -265,15 +266,18 @@ def _sample_rows(ledger: Ledger) -> list[tuple[str, int, int, str]]:
 
 
 def _share(ledger: Ledger, label: str) -> Fraction:
-    found = ledger.by_modality[label].samples if label in ledger.by_modality else 0
-    return Fraction(found, ledger.total[label.partition("/")[0]].samples)
+    """In the unit of the mixture."""
+    found, total = ledger.by_modality.get(label, Count()), ledger.total[label.partition("/")[0]]
+    return Fraction(found.of(ledger.unit), total.of(ledger.unit) or 1)
 
 
 def _text_share(ledger: Ledger) -> str:
     share, asked = _share(ledger, "train/text"), ledger.shares.get(Modality.TEXT, Fraction(0))
-    count = ledger.by_modality["train/text"].samples if "train/text" in ledger.by_modality else 0
-    total = ledger.total["train"].samples
-    return f"{count} of {total} = {float(100 * share):g} %, asked {float(asked):g} %"
+    unit, train = ledger.unit, ledger.total["train"]
+    if unit is not Unit.SAMPLES:
+        return f"{float(100 * share):.4g} % of {told(train.of(unit), unit)}, asked {float(asked):g} %"
+    count = ledger.by_modality.get("train/text", Count()).samples
+    return f"{count} of {train.samples} = {float(100 * share):g} %, asked {float(asked):g} %"
 
 
 def _percent(share: float | Fraction) -> str:

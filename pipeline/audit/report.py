@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field, field_validator
 
-from pipeline.audit.report_charts import difference, histogram, number, short_bytes, short_duration
+from pipeline.audit.report_charts import amount, difference, histogram, number, short_bytes, short_duration
 from pipeline.audit.report_view import category_rows, count_rows, split_shares, strata
 from pipeline.runtime.files import write_text
 from schemas.base import Record
@@ -137,6 +137,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters.update(
+        amount=amount,
         bytes=short_bytes,
         count="{:,}".format,
         difference=difference,

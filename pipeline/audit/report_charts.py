@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
 
+from schemas.units import Unit
+
 MOST_BINS = 24
 MOST_TICKS = 6
 SMALLEST = 1e-6
@@ -90,6 +92,11 @@ def percent_words(share: Fraction) -> str:
     rounded = round(share, 2)
     words = f"{float(rounded):.2f}".rstrip("0").rstrip(".")
     return f"{words} %" if rounded == share else f"≈ {words} %"
+
+
+def amount(number: int, unit: Unit) -> str:
+    """A number of what is counted in a unit: seconds from their nanoseconds."""
+    return f"{number:,}" if unit.whole == 1 else f"{number / unit.whole:,.3f}"
 
 
 def width(part: int, whole: int) -> float:

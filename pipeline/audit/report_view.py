@@ -7,6 +7,7 @@ from fractions import Fraction
 from pipeline.audit.report_charts import percent, percent_words, width
 from schemas.ledger import Asked, Count, Ledger
 from schemas.sample import Category, Modality, Split
+from schemas.units import Unit
 
 APOLLO_VIDEO_CATEGORIES: Mapping[Category, float] = {
     Category.CONVERSATIONAL: 40.4,
@@ -36,9 +37,10 @@ class ShareRow:
 
 @dataclass(frozen=True)
 class SplitShares:
-    """One split."""
+    """One split. Asked and found are in `unit`, seconds in nanoseconds."""
 
     name: str
+    unit: Unit
     asked: int
     found: int
     rows: tuple[ShareRow, ...]
@@ -89,8 +91,12 @@ def split_shares(ledger: Ledger) -> list[SplitShares]:
 
 
 def _split_shares(ledger: Ledger, split: str, quotas: list[StratumRow]) -> SplitShares:
-    asked = {m: sum(q.asked.asked for q in quotas if (q.split, q.modality) == (split, m)) for m in Modality}
-    found = {m: ledger.by_modality.get(f"{split}/{m}", Count()).samples for m in Modality}
+    unit = ledger.unit if split == Split.TRAIN else Unit.SAMPLES
+    field = "asked" if unit is Unit.SAMPLES else "target"
+    asked = {
+        m: sum(getattr(q.asked, field) for q in quotas if (q.split, q.modality) == (split, m)) for m in Modality
+    }
+    found = {m: ledger.by_modality.get(f"{split}/{m}", Count()).of(unit) for m in Modality}
     all_asked, all_found = sum(asked.values()), sum(found.values())
     rows = (
         ShareRow(
@@ -100,7 +106,7 @@ def _split_shares(ledger: Ledger, split: str, quotas: list[StratumRow]) -> Split
         )
         for m in Modality
     )  # fmt: skip
-    return SplitShares(split, all_asked, all_found, tuple(rows))
+    return SplitShares(split, unit, all_asked, all_found, tuple(rows))
 
 
 def count_rows(counts: Mapping[str, Count], ledger: Ledger) -> list[CountRow]:
