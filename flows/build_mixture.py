@@ -19,7 +19,7 @@ from flows.build import Build, opened_build
 from flows.pages import PagesDisplay, publish_artifacts, publish_audit
 from flows.recipe_file import RecipeError, load_recipe, settle
 from pipeline.plan.quotas import QuotaError
-from pipeline.runtime.passes import BudgetError
+from pipeline.runtime.contract import BudgetError
 from schemas.base import InputError
 
 FORESEEN = (InputError, QuotaError, BudgetError, LookupError, ModuleNotFoundError)

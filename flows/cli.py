@@ -403,7 +403,7 @@ def _display(quiet: bool = False) -> "Display":
 def _explained() -> Iterator[None]:
     """Turns the failures a user can cause into a message and an exit code; a bug keeps its traceback."""
     from pipeline.plan.quotas import QuotaError
-    from pipeline.runtime.passes import BudgetError
+    from pipeline.runtime.contract import BudgetError
     from schemas.base import InputError
 
     try:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from pipeline.runtime.contract import Keyed
-from pipeline.runtime.passes import BudgetError
+from pipeline.runtime.contract import BudgetError, Keyed
 from pipeline.runtime.records import Records
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index

@@ -4,19 +4,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from flows import plan_rows
 from flows.change_rows import CHANGE_COLUMNS, change_rows
-from flows.learning import find_scores, find_training
 from flows.planning import Plan
 from pipeline.plan.quotas import told
-from pipeline.shards.reader import ShardReader, StoredSample
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
 from schemas.ledger import LEDGER, Count, Ledger
@@ -25,6 +22,11 @@ from schemas.recipe import Recipe, SourceSpec
 from schemas.rejection import Rejection
 from schemas.sample import Modality
 from schemas.units import Unit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipeline.shards.reader import StoredSample
 
 Row = Sequence[object]
 
@@ -142,6 +144,8 @@ def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:
 
 def print_samples(folder: Path, split: str, key: str) -> None:
     """One sample, or the first few. Raises LookupError for a key that is not there."""
+    from pipeline.shards.reader import ShardReader
+
     reader = ShardReader(folder, split)
     ledger = Ledger.read(folder)
     encoders = [encoder.name for encoder in ledger.encoders]
@@ -150,7 +154,7 @@ def print_samples(folder: Path, split: str, key: str) -> None:
         _print_sample(reader.read(position, encoders, bool(ledger.frames_for)), ledger.encoders)
 
 
-def _print_sample(stored: StoredSample, encoders: Sequence[EncoderProvenance]) -> None:
+def _print_sample(stored: "StoredSample", encoders: Sequence[EncoderProvenance]) -> None:
     sample, console = stored.sample, _console()
     console.print(f"[bold]{sample.key}[/]  {sample.modality}, {sample.category}, {sample.licence}")
     for medium in sample.media:
@@ -213,6 +217,8 @@ def _state(recipe: Recipe) -> dict[str, Any]:
     if not (folder / LEDGER).is_file():
         return {"built": False}
     ledger = Ledger.read(folder)
+    from flows.learning import find_scores, find_training
+
     trained, scored = find_training(recipe), find_scores(recipe)
     metrics = json.loads((trained.folder / METRICS).read_bytes())["stages"] if trained else []
     rows = _score_rows(json.loads(scored.read_bytes())) if scored else []

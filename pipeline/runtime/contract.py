@@ -53,6 +53,10 @@ class ContractError(RuntimeError):
     """A stage broke the contract: a bug, never data."""
 
 
+class BudgetError(RuntimeError):
+    """A stage refused a larger share of its inputs than the recipe allows."""
+
+
 def run_chain(stages: Sequence[Stage[Any, Any]], batch: Sequence[Keyed]) -> list[Keyed]:
     """Sends `batch` through `stages`; a rejected record skips the stages behind the one that refused it.
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.runtime.contract import ContractError, Keyed, Stage
+from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
 from pipeline.runtime.files import commit
 from pipeline.runtime.local import Job, Runner
 from pipeline.runtime.records import keys_of
@@ -26,10 +26,6 @@ Kind = TypeVar("Kind")
 
 Progress = Callable[[int, int], None]
 """Called with (inputs done, inputs in all)."""
-
-
-class BudgetError(RuntimeError):
-    """A stage refused a larger share of its inputs than the recipe allows."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, SetsUpForEver, Upper, toy_sample
 
-from pipeline.runtime.contract import ContractError, run_chain
+from pipeline.runtime.contract import BudgetError, ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
 from pipeline.runtime.located import Located
-from pipeline.runtime.passes import BudgetError, Pass, check_budget, outcomes, run_pass
+from pipeline.runtime.passes import Pass, check_budget, outcomes, run_pass
 from pipeline.runtime.ray import RayRunner
 from pipeline.runtime.workspace import Work, Workspace
 from schemas.base import InputError
