@@ -60,7 +60,7 @@ AMOUNTS = {
     [
         ("turns", 100, SHARES),
         ("llm_tokens", 400, SHARES),
-        ("visual_tokens", 800, {"image": 10, "video": 90}),
+        pytest.param("visual_tokens", 800, {"image": 10, "video": 90}, marks=pytest.mark.slow),
         ("seconds", 30, {"video": 100}),
         ("bytes", 300_000, {"text": 2, "image": 28, "video": 70}),
     ],
@@ -216,7 +216,7 @@ def test_a_key_on_an_exclusion_list_is_taken_down_by_rewriting_one_shard(tmp_pat
     assert audit(Path(data["output"])).ok
 
 
-@pytest.mark.parametrize("unit", ["turns", "bytes"])
+@pytest.mark.parametrize("unit", [pytest.param("turns", marks=pytest.mark.slow), "bytes"])
 def test_a_mixture_in_another_unit_that_repeats_a_source_can_be_changed(tmp_path, unit):
     total = 60 if unit == "turns" else 200_000
     mixture = {"total": total, "unit": unit, "shares": {"image": 50, "video": 50}, "repeats": {"own": 3}}
