@@ -33,8 +33,9 @@ from flows.yaml_file import load
 from pipeline.plan.choose import Candidates, choose, rank
 from pipeline.plan.order import place
 from pipeline.plan.quotas import quotas
+from schemas.mixture import MixtureSpec
 from schemas.plan import Stratum
-from schemas.recipe import MixtureSpec, Recipe
+from schemas.recipe import Recipe
 from schemas.sample import Modality, Split
 
 SIZES = (500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000)

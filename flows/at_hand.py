@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from schemas.base import InputError
-from schemas.recipe import LlavaSource, Recipe
+from schemas.recipe import Recipe
+from schemas.sources import LlavaSource
 
 FILL_IN = "FILL-IN"
 """Stands in a packaged recipe for what only the owner of the data can tell."""

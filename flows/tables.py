@@ -18,9 +18,10 @@ from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
 from schemas.ledger import LEDGER, Count, Ledger
 from schemas.plan import Quota
-from schemas.recipe import Recipe, SourceSpec
+from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 from schemas.sample import Modality
+from schemas.sources import SourceSpec
 from schemas.units import Unit
 
 if TYPE_CHECKING:

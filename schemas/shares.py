@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Name, Rational, Record
-from schemas.recipe import Percent
+from schemas.mixture import Percent
 from schemas.sample import Modality
 
 ORDER = (Modality.TEXT, Modality.IMAGE, Modality.MULTI_IMAGE, Modality.VIDEO)

@@ -17,9 +17,9 @@ from pipeline.ingest.annotations import (
     refuse,
 )
 from pipeline.ingest.source import Entry, Source
-from schemas.recipe import ClipsSource
 from schemas.rejection import Rejection
 from schemas.sample import MediaRef, Modality, Sample
+from schemas.sources import ClipsSource
 
 ANNOTATIONS = "clips.yaml"
 

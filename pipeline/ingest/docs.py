@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from pipeline.ingest.annotations import Written, refuse
 from pipeline.ingest.source import Entry, Source
 from schemas.base import digest, sha256_text
-from schemas.recipe import DocsSource
 from schemas.rejection import Rejection
 from schemas.sample import Modality, Sample
+from schemas.sources import DocsSource
 
 QUESTIONS = range(2, 5)
 """How many questions a sample has."""

@@ -14,9 +14,9 @@ from pipeline.ingest.annotations import Written, fingerprint_of, read_packaged, 
 from pipeline.ingest.photos import ANNOTATIONS, picture_folder
 from pipeline.ingest.source import Entry, Source
 from schemas.base import Record, sha256_text
-from schemas.recipe import PhotoSetsSource
 from schemas.rejection import Rejection
 from schemas.sample import Category, MediaRef, Modality, Sample
+from schemas.sources import PhotoSetsSource
 
 ORDINALS = ("first", "second", "third", "fourth")
 NUMBERS = ("None", "One", "Two", "Three", "Four")

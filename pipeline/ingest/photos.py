@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from pipeline.ingest.annotations import Written, fingerprint_of, package_folder, read_packaged, refuse
 from pipeline.ingest.source import Entry, Source
-from schemas.recipe import PhotosSource
 from schemas.rejection import Rejection
 from schemas.sample import MediaRef, Modality, Sample
+from schemas.sources import PhotosSource
 
 ANNOTATIONS = "photos.yaml"
 

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from pipeline.ingest.source import Source
-from schemas.recipe import (
+from schemas.sources import (
     ClipsSource,
     DocsSource,
     LlavaSource,

@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 from pipeline.plan.choose import stratum_of
 from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.sameness import Duplicates, Heldout
+from schemas.mixture import MixtureSpec
 from schemas.plan import Barred, GateName
-from schemas.recipe import MixtureSpec
 from schemas.sample import Generator, Sample, Split
 
 Bar = tuple[GateName, str]

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from pipeline.plan.apportion import apportion, shared
+from schemas.mixture import MixtureSpec
 from schemas.plan import Barred, Quota, Stratum
-from schemas.recipe import MixtureSpec
 from schemas.sample import Modality, Split
 from schemas.units import Unit
 

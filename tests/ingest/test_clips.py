@@ -11,9 +11,9 @@ from pipeline.ingest.annotations import package_folder
 from pipeline.ingest.clips import Clips
 from pipeline.ingest.source import Entry
 from schemas.base import KEY_PATTERN
-from schemas.recipe import ClipsSource
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Category, Generator, Modality, QuestionAnswer, Sample, TimedEvent
+from schemas.sources import ClipsSource
 
 CLIPS = Clips(ClipsSource(kind="clips"))
 NOWHERE = Path("not-written-to")

@@ -13,15 +13,15 @@ import pytest
 from pipeline.ingest.docs import Docs, ask, plain, public_objects
 from pipeline.ingest.source import Entry
 from schemas.base import KEY_PATTERN
-from schemas.recipe import DocsSource
 from schemas.rejection import Rejection
 from schemas.sample import Modality, Sample
+from schemas.sources import DocsSource
 
 NOWHERE = Path("not-written-to")
 LISTING = """
 import json, sys
 from pipeline.ingest.docs import Docs
-from schemas.recipe import DocsSource
+from schemas.sources import DocsSource
 entries = Docs(DocsSource(kind="docs", packages=("numpy",), limit=20_000)).entries()
 json.dump([[entry.key, entry.payload] for entry in entries], sys.stdout)
 """

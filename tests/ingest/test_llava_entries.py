@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline.ingest.llava.source import Llava
 from pipeline.ingest.llava.talk import RefusedError, pair_turns
-from schemas.recipe import LlavaSource
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Category, Generator, Modality, Sample, Split
+from schemas.sources import LlavaSource
 
 TALK = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A cat."}]
 PLACEHOLDERS = ("<image>", "<video>")

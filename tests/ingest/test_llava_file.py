@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipeline.ingest.llava import reading
 from pipeline.ingest.llava.source import Llava, make_key
 from schemas.base import KEY_PATTERN, InputError, canonical_json
-from schemas.recipe import LlavaSource
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Sample
+from schemas.sources import LlavaSource
 
 GOOD = {"id": "g", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}
 

@@ -9,9 +9,9 @@ from pipeline.ingest.annotations import read_packaged
 from pipeline.ingest.photo_sets import PhotoSets, Picture, distinct_sets
 from pipeline.ingest.source import Entry
 from schemas.base import KEY_PATTERN
-from schemas.recipe import PhotoSetsSource
 from schemas.rejection import Rejection
 from schemas.sample import Caption, Category, Modality, QuestionAnswer, Sample
+from schemas.sources import PhotoSetsSource
 
 NOWHERE = Path("not-written-to")
 PICTURES = {picture["file"]: picture for picture in read_packaged("photos.yaml")["pictures"]}

@@ -11,9 +11,9 @@ from pipeline.ingest.annotations import read_packaged
 from pipeline.ingest.photos import ANNOTATIONS, Photos
 from pipeline.ingest.source import Entry
 from schemas.base import KEY_PATTERN
-from schemas.recipe import PhotosSource
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Caption, Category, Modality, Sample
+from schemas.sources import PhotosSource
 
 PHOTOS = Photos(PhotosSource(kind="photos"))
 NOWHERE = Path("not-written-to")

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.ingest.registry import build_source
 from pipeline.ingest.source import Source
-from schemas.recipe import SourceSpec
+from schemas.sources import SourceSpec
 
 SPECS = get_args(get_args(SourceSpec)[0])
 NEEDED = {"name": "own", "annotations": "own.json", "licence": "X", "annotator": "human"}
@@ -27,7 +27,7 @@ def test_naming_a_source_loads_neither_a_decoder_nor_the_other_sources():
     code = (
         "import sys\n"
         "from pipeline.ingest.registry import build_source\n"
-        "from schemas.recipe import ShapesSource\n"
+        "from schemas.sources import ShapesSource\n"
         "next(build_source(ShapesSource(kind='shapes')).entries())\n"
         "heavy = {'av', 'torch', 'PIL', 'skimage', 'skvideo', 'pipeline.ingest.llava', 'pipeline.ingest.docs'}\n"
         "print(*sorted(heavy & set(sys.modules)))"

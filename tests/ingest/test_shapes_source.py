@@ -15,8 +15,8 @@ from pipeline.ingest.shapes.render import render
 from pipeline.ingest.shapes.scene import draw_film, stream
 from pipeline.ingest.shapes.source import Shapes
 from schemas.base import digest
-from schemas.recipe import ShapesSource
 from schemas.sample import Category, Modality, Split
+from schemas.sources import ShapesSource
 
 
 def shapes(videos=20, heldout=10, seed=5):

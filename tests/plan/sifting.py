@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.gates import Sieve
+from schemas.mixture import MixtureSpec
 from schemas.plan import Barred
-from schemas.recipe import MixtureSpec
 from schemas.sample import Sample
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.plan import choose as module
 from pipeline.plan.choose import NOBODY, best_first, choose, rank, rank_hash, ranked, stratum_of
 from pipeline.plan.quotas import QuotaError, quotas
+from schemas.mixture import MixtureSpec
 from schemas.plan import Quota, Stratum
-from schemas.recipe import MixtureSpec
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample, Split
 
 KEYS = st.lists(st.text("abcdefghij0123456789_-", min_size=1, max_size=80), unique=True, max_size=40)

@@ -8,7 +8,7 @@ from sifting import sift
 from pipeline.plan.exclusions import RUN, Exclusions, normal, runs
 from schemas.exclusions import Excluded, ExclusionList
 from schemas.gates import LicenceGate
-from schemas.recipe import MixtureSpec
+from schemas.mixture import MixtureSpec
 from schemas.sample import (
     Caption,
     Category,

@@ -10,8 +10,8 @@ from sifting import sift
 from pipeline.plan.choose import Candidates, choose, ranked, stratum_of
 from pipeline.plan.quotas import QuotaError, quotas
 from schemas.gates import Gate, Gates, LicenceGate
+from schemas.mixture import MixtureSpec
 from schemas.plan import Quota, Stratum
-from schemas.recipe import MixtureSpec
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample, Split
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan.quotas import QuotaError, quotas
+from schemas.mixture import MixtureSpec
 from schemas.plan import Stratum
-from schemas.recipe import MixtureSpec
 from schemas.sample import Category, Modality, Split
 from schemas.units import Unit
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.plan.apportion import apportion
 from pipeline.plan.quotas import QuotaError, quotas
+from schemas.mixture import MixtureSpec
 from schemas.plan import Quota, Stratum
-from schemas.recipe import MixtureSpec
 from schemas.sample import Modality, Split
 
 weights = st.dictionaries(

@@ -10,8 +10,8 @@ from sifting import sift
 
 from pipeline.plan.choose import choose, ranked
 from schemas.gates import LicenceGate
+from schemas.mixture import MixtureSpec
 from schemas.plan import Quota
-from schemas.recipe import MixtureSpec
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, QuestionAnswer, Sample, Split
 
 TRAIN, HELDOUT = Split.TRAIN, Split.HELDOUT

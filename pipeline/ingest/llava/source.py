@@ -14,9 +14,9 @@ from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
 from pipeline.runtime.files import stamp
 from schemas.base import InputError, canonical_json
-from schemas.recipe import LlavaSource
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Generator, MediaRef, Modality, Sample
+from schemas.sources import LlavaSource
 
 
 class Llava(Source):

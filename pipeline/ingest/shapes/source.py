@@ -9,8 +9,8 @@ from pipeline.ingest.shapes.scene import Film, draw_film, stream
 from pipeline.ingest.source import Entry, Source
 from pipeline.runtime.files import published
 from schemas.base import canonical_json, digest
-from schemas.recipe import ShapesSource
 from schemas.sample import Annotation, Category, Generator, MediaRef, Modality, Sample, Split
+from schemas.sources import ShapesSource
 
 VERSION = 1
 """Raise it when a scene, a pixel or a question would come out otherwise."""
