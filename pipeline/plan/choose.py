@@ -69,9 +69,6 @@ class Candidates:
         return {stratum: len(rows) for stratum, rows in self.rows.items()}
 
 
-NOBODY = Candidates(pa.array([], pa.large_string()), {})
-
-
 def rank_hash(seed: int, key: str, purpose: str = "choose") -> bytes:
     """The place of `key` in its stratum: a 16-byte digest, compared as bytes."""
     return hashlib.blake2b(f"{purpose}:{seed}:{key}".encode(), digest_size=16).digest()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan import choose as module
-from pipeline.plan.choose import NOBODY, best_first, choose, rank, rank_hash, ranked, stratum_of
+from pipeline.plan.choose import best_first, choose, rank, rank_hash, ranked, stratum_of
 from pipeline.plan.quotas import QuotaError, quotas
 from schemas.mixture import MixtureSpec
 from schemas.plan import Quota, Stratum
@@ -166,5 +166,7 @@ def test_columns_and_samples_are_the_same_candidates():
 
 
 def test_of_no_candidates_none_are_chosen():
-    assert NOBODY.counts() == {}
-    assert chosen_keys([Quota(stratum=stratum("a"), samples=0, candidates=0)], NOBODY) == {stratum("a"): []}
+    nobody = ranked([], 0)
+    assert nobody.counts() == {}
+    assert nobody.longest_key == ""
+    assert chosen_keys([Quota(stratum=stratum("a"), samples=0, candidates=0)], nobody) == {stratum("a"): []}
