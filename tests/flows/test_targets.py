@@ -62,7 +62,7 @@ AMOUNTS = {
         ("llm_tokens", 400, SHARES),
         pytest.param("visual_tokens", 800, {"image": 10, "video": 90}, marks=pytest.mark.slow),
         ("seconds", 30, {"video": 100}),
-        ("bytes", 300_000, {"text": 2, "image": 28, "video": 70}),
+        pytest.param("bytes", 300_000, {"text": 2, "image": 28, "video": 70}, marks=pytest.mark.slow),
     ],
 )
 def test_shares_hold_in_every_unit_to_the_last_sample_of_a_stratum(tmp_path, unit, total, shares):
@@ -87,17 +87,17 @@ def test_shares_hold_in_every_unit_to_the_last_sample_of_a_stratum(tmp_path, uni
     assert (out / "tokenizer.json").read_bytes() == path.read_bytes()
 
 
-def test_what_is_chosen_by_seconds_does_not_depend_on_what_the_others_were_thought_to_be(tmp_path, monkeypatch):
+def test_what_is_chosen_by_turns_does_not_depend_on_what_the_others_were_thought_to_be(tmp_path, monkeypatch):
     mixture = {"total": 100, "unit": "turns", "shares": SHARES}
     keys = []
-    for number, guess in enumerate((1, 2, 50)):
+    for number, guess in enumerate((1, 50)):
         monkeypatch.setattr("flows.measuring.estimated", lambda *_, guess=guess: guess)
         ledger, out = built(tmp_path / str(number), mixture)
         keys.append([sample.key for sample in samples(out)])
         flows = {flow.stage: flow for flow in ledger.flows}
         if guess == 1:  # every talk is longer than thought: many are spoken that are not encoded
             assert flows["conversations"].filtered > 0
-    assert keys[0] == keys[1] == keys[2]
+    assert keys[0] == keys[1]
 
 
 def test_a_source_that_does_not_suffice_is_named_with_its_unit_and_the_greatest_total(tmp_path):
@@ -216,7 +216,8 @@ def test_a_key_on_an_exclusion_list_is_taken_down_by_rewriting_one_shard(tmp_pat
     assert audit(Path(data["output"])).ok
 
 
-@pytest.mark.parametrize("unit", [pytest.param("turns", marks=pytest.mark.slow), "bytes"])
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["turns", "bytes"])
 def test_a_mixture_in_another_unit_that_repeats_a_source_can_be_changed(tmp_path, unit):
     total = 60 if unit == "turns" else 200_000
     mixture = {"total": total, "unit": unit, "shares": {"image": 50, "video": 50}, "repeats": {"own": 3}}
