@@ -101,7 +101,7 @@ def timed(work: Work, folder: Path, names: Sequence[str], samples: int, clock: C
 def start_s() -> float:
     """Seconds in which two workers start, import what an audit imports, and end."""
     begin = time.perf_counter()
-    missing = (Path("absent"), None, True)
+    missing = (Path("absent"), None, True, None)
     list(in_order(partial(audit_shard, *missing), ["shards/train-000000.tar", "shards/train-000001.tar"], 2))
     return time.perf_counter() - begin
 
