@@ -97,7 +97,7 @@ class Measuring:
         """Takes in what samples that are kept from an earlier mixture come to."""
         if self.unit is Unit.SAMPLES:
             return
-        at = {key: row for rows in self._rows.values() for row in rows for key in (self._key(row),)}
+        at = {key: row for row, key in enumerate(self.candidates.keys.to_pylist())}
         for sample in samples:
             line = counted(sample.record, sum(sample.place.sizes), self.recipe.mixture.tokens_per_frame)
             if sample.key in at:

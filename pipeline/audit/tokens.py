@@ -6,10 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.audit.findings import Code
-from schemas.ledger import Ledger
+from schemas.ledger import TOKENIZER, Ledger
 
-TOKENIZER = "tokenizer.json"
-"""The file's name in the mixture's folder."""
 MAX_BYTES = 256 << 20
 """Of that file; the largest in use have 33 MB."""
 

@@ -23,13 +23,17 @@ from schemas.recipe import Recipe
 SHARES = {"text": 10, "image": 30, "video": 60}
 
 
+def build_of(data: dict, amend: bool = False) -> Build:
+    """A build of this recipe, in this process, that shows nothing."""
+    return Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)), amend)
+
+
 def built(folder: Path, mixture: dict, **changes: object) -> tuple[Ledger, Path]:
     """A mini mixture of these targets, and its folder; its audit is green."""
-    recipe = Recipe.model_validate(mini.mini_recipe(folder, mixture=mixture, **changes))
-    build = Build(recipe, LocalRunner(), Display(Console(quiet=True)))
+    build = build_of(mini.mini_recipe(folder, mixture=mixture, **changes))
     build.run()
     assert build.findings.ok, build.findings.verdict
-    out = Path(recipe.output)
+    out = Path(build.recipe.output)
     assert audit(out).ok
     return Ledger.read(out), out
 
@@ -102,7 +106,7 @@ def test_what_is_chosen_by_turns_does_not_depend_on_what_the_others_were_thought
 
 def test_a_source_that_does_not_suffice_is_named_with_its_unit_and_the_greatest_total(tmp_path):
     recipe = mini.mini_recipe(tmp_path, mixture={"total": 500, "unit": "seconds", "shares": {"video": 100}})
-    build = Build(Recipe.model_validate(recipe), LocalRunner(), Display(Console(quiet=True)))
+    build = build_of(recipe)
     with pytest.raises(
         ValueError, match=r"train/video/shapes has candidates of [\d.]+ seconds for a quota of 500 s"
     ):
@@ -113,7 +117,7 @@ def test_a_source_that_does_not_suffice_is_named_with_its_unit_and_the_greatest_
     except ValueError as error:
         best = int(str(error).split("can meet is ")[1].split(";")[0])
     recipe["mixture"]["total"] = best
-    again = Build(Recipe.model_validate(recipe), LocalRunner(), Display(Console(quiet=True)))
+    again = build_of(recipe)
     again.ingest(only_plan=True)
     again.plan()
     assert 30 <= best < 500
@@ -121,7 +125,7 @@ def test_a_source_that_does_not_suffice_is_named_with_its_unit_and_the_greatest_
 
 def test_a_source_that_runs_out_while_it_is_worked_on_is_named_with_what_it_came_to(tmp_path):
     recipe = mini.mini_recipe(tmp_path, mixture={"total": 5_000, "unit": "turns", "shares": SHARES})
-    build = Build(Recipe.model_validate(recipe), LocalRunner(), Display(Console(quiet=True)))
+    build = build_of(recipe)
     with pytest.raises(
         ValueError, match=r"needs 500 turns, but the 16 of its 16 candidates that survived come to 32"
     ):
@@ -194,7 +198,7 @@ def test_a_repeated_source_has_columns_too_and_one_added_later(tmp_path):
     first["encoders"] = {"siglip": data["encoders"]["siglip"]}
     data["encoders"]["internvideo2"]["store"]["place"] = "column"
     for recipe in (first, data):
-        build = Build(Recipe.model_validate(recipe), LocalRunner(), Display(Console(quiet=True)))
+        build = build_of(recipe)
         build.run()
         assert build.findings.ok, build.findings.verdict
     assert build.ledger.columns
@@ -202,12 +206,12 @@ def test_a_repeated_source_has_columns_too_and_one_added_later(tmp_path):
 
 def test_a_key_on_an_exclusion_list_is_taken_down_by_rewriting_one_shard(tmp_path):
     data = mini.mini_recipe(tmp_path)
-    first = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    first = build_of(data)
     first.run()
     key = samples(Path(data["output"]))[7].key
     (tmp_path / "takedown.txt").write_text(f"{key}\n")
     data["mixture"]["exclude"] = [str(tmp_path / "takedown.txt")]
-    second = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)), amend=True)
+    second = build_of(data, amend=True)
     second.run()
     assert second.findings.ok, second.findings.verdict
     changed = [a.name for a, b in zip(first.ledger.shards, second.ledger.shards, strict=True) if a != b]
@@ -222,11 +226,11 @@ def test_a_mixture_in_another_unit_that_repeats_a_source_can_be_changed(tmp_path
     total = 60 if unit == "turns" else 200_000
     mixture = {"total": total, "unit": unit, "shares": {"image": 50, "video": 50}, "repeats": {"own": 3}}
     data = mini.mini_recipe(tmp_path, mixture=mixture)
-    first = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    first = build_of(data)
     first.run()
     before = [sample.key for sample in samples(Path(data["output"]))]
     data["mixture"]["total"] = total * 11 // 10
-    second = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)), amend=True)
+    second = build_of(data, amend=True)
     second.run()
     assert second.findings.ok, second.findings.verdict
     after = [sample.key for sample in samples(Path(data["output"]))]
@@ -234,6 +238,6 @@ def test_a_mixture_in_another_unit_that_repeats_a_source_can_be_changed(tmp_path
     assert len(after) > len(before)
     # The same samples as when built at once.
     data["output"], data["workspace"] = str(tmp_path / "anew"), str(tmp_path / "new-workspace")
-    anew = Build(Recipe.model_validate(data), LocalRunner(), Display(Console(quiet=True)))
+    anew = build_of(data)
     anew.run()
     assert {sample.key for sample in samples(Path(data["output"]))} == set(after)
