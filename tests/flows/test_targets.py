@@ -170,11 +170,7 @@ def test_a_repeated_source_comes_again_whole_passes_before_parts_of_one(tmp_path
 
 def test_more_passes_than_the_recipe_allows_are_refused(tmp_path):
     mixture = {"total": 90, "shares": {"text": 50, "image": 50}, "repeats": {"own": 2.5}}
-    build = Build(
-        Recipe.model_validate(mini.mini_recipe(tmp_path, mixture=mixture)),
-        LocalRunner(),
-        Display(Console(quiet=True)),
-    )
+    build = build_of(mini.mini_recipe(tmp_path, mixture=mixture))
     with pytest.raises(
         ValueError, match=r"has 40 candidates for a quota of 45, 5 short.*greatest mixture.total .* 8"
     ):
