@@ -35,8 +35,8 @@ check: $(READY) ## Lint, types and import rules; seconds
 test: $(READY) ## The tests: no network, no GPU, under ten minutes
 	$(BIN)/pytest
 
-test-all: $(READY) ## Also many kills and real servers; under 45 minutes
-	$(BIN)/pytest -m 'slow or not slow'
+test-all: test ## Also many kills and real servers; under 45 minutes
+	$(BIN)/pytest -m slow
 
 fuzz: $(READY) ## The laws on many new random examples; what fails is printed with how to repeat it
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600

@@ -20,11 +20,11 @@ from pipeline.features.origins import Stamp
 from pipeline.plan.amend import HOLE, Standing, amend, moved, turnover, worst_prefix
 from pipeline.plan.choose import Candidates, Rows
 from pipeline.plan.order import place
-from pipeline.runtime.files import ATTEMPT_PREFIX, write_text
 from pipeline.runtime.workspace import Artefact, Work, Workspace, load
 from pipeline.shards.columns import WrittenColumn
 from pipeline.shards.index import candidate_digest, column_index, read_index
 from pipeline.shards.kept import Kept, OldTars
+from pipeline.storage.files import ATTEMPT_PREFIX, write_text
 from schemas.base import InputError, digest
 from schemas.encoders import EncoderSpec
 from schemas.ledger import INDEX, KEPT_PREFIX_BOUND, LEDGER, Account, Change, ColumnSample, Ledger, ShardSample

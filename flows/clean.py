@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pipeline.runtime.files import ATTEMPT_PREFIX
 from pipeline.shards.columns import COLUMN, WrittenColumn
+from pipeline.storage.files import ATTEMPT_PREFIX
 from schemas.ledger import LEDGER, Ledger
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from flows.display import Display
 from flows.exclusion_files import changed_exclusions
-from pipeline.runtime.files import stamp
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.reader import ShardReader
+from pipeline.storage.files import stamp
 from schemas.base import InputError
 from schemas.ledger import Ledger
 from schemas.recipe import Recipe

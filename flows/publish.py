@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.runtime.files import attempt_path, copy, link
 from pipeline.runtime.workspace import MANIFEST
+from pipeline.storage.files import attempt_path, copy, link
 from schemas.base import InputError
 from schemas.ledger import LEDGER, Ledger
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.runtime.files import write_text
+from pipeline.storage.files import write_text
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from pipeline.audit.report_charts import amount, difference, histogram, number, short_bytes, short_duration
 from pipeline.audit.report_view import category_rows, count_rows, split_shares, strata
-from pipeline.runtime.files import write_text
+from pipeline.storage.files import write_text
 from schemas.base import Record
 from schemas.ledger import Ledger, ShardSample
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pipeline.benchmark.scores import Score, Scores
 from pipeline.benchmark.statistics import answer_prior
-from pipeline.runtime.files import write_text
+from pipeline.storage.files import write_text
 from schemas.arrays import EncoderProvenance
 from schemas.base import canonical_json
 from schemas.ledger import ShardSample

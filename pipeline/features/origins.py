@@ -4,7 +4,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.features.hub import from_hub
-from pipeline.runtime.files import stamp
+from pipeline.storage.files import stamp
 from schemas.base import InputError
 from schemas.encoders import HubWeights
 from schemas.stores import S3Url

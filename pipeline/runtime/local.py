@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.runtime.contract import Keyed, Stage, run_chain
-from pipeline.runtime.files import attempt_path
 from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import write_rows
+from pipeline.storage.files import attempt_path
 
 
 @dataclass(frozen=True)

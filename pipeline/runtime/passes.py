@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
-from pipeline.runtime.files import commit
 from pipeline.runtime.local import Job, Runner
 from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import read_records, read_rows, read_types
 from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
+from pipeline.storage.files import commit
 from schemas.base import Record, digest
 from schemas.manifest import Part
 from schemas.rejection import Rejection

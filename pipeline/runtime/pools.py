@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.contract import Keyed, Stage
-from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job
 from pipeline.runtime.rows import read_row, write_rows
+from pipeline.storage.files import attempt_path
 from schemas.rejection import Rejection
 
 

@@ -34,10 +34,10 @@ from ray.exceptions import (
 )
 
 from pipeline.runtime.contract import Keyed, Stage, run_chain
-from pipeline.runtime.files import attempt_path
 from pipeline.runtime.local import Done, Job, set_up
 from pipeline.runtime.pools import Actor, Call, Pool, Split, Task
 from pipeline.runtime.rows import write_rows
+from pipeline.storage.files import attempt_path
 from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 

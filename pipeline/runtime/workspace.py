@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.files import attempt_path, commit, write_text
+from pipeline.storage.files import attempt_path, commit, write_text
 from schemas.base import canonical_json, digest
 from schemas.manifest import Manifest, Part
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.runtime.files import write_text
+from pipeline.storage.files import write_text
 from schemas.ledger import Ledger
 from schemas.sample import Split
 

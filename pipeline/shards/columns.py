@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline.runtime.files import link, published, write_text
 from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index
 from pipeline.shards.kept import Kept
 from pipeline.shards.members import Member, check_names, feature_members, frame_members
 from pipeline.shards.packing import Made, write_tars
 from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
+from pipeline.storage.files import link, published, write_text
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
 from schemas.base import Name, Record, Sha256, digest
 from schemas.ledger import INDEX, Column, ColumnSample, ColumnShard, Count, Ledger

@@ -9,12 +9,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Generic
 
-from pipeline.runtime.files import link, published
 from pipeline.shards.index import Place
 from pipeline.shards.kept import Kept, Row, stands
 from pipeline.shards.members import Member
 from pipeline.shards.sidecars import INDEX_END, write_tar_index
 from pipeline.shards.tar import TarShard
+from pipeline.storage.files import link, published
 from schemas.base import Sha256
 from schemas.sample import Split
 

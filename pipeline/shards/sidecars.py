@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.runtime.files import published, write_text
+from pipeline.storage.files import published, write_text
 from schemas.ledger import Ledger
 from schemas.sample import Split
 

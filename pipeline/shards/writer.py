@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.runtime.files import copy, published, write_text
 from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
 from pipeline.shards.kept import Kept
@@ -17,6 +16,7 @@ from pipeline.shards.members import Packed, members, shard_sample
 from pipeline.shards.packing import Made, WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
+from pipeline.storage.files import copy, published, write_text
 from schemas.arrays import EncoderProvenance
 from schemas.base import InputError, digest
 from schemas.ledger import INDEX, LEDGER, TOKENIZER, Account, Asked, Count, Ledger, ShardEntry, ShardSample

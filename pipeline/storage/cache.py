@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.runtime.files import ATTEMPT_PREFIX
+from pipeline.storage.files import ATTEMPT_PREFIX
 from pipeline.storage.objects import ObjectStore, Stored
 from schemas.base import InputError, digest
 

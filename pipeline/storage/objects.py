@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline.runtime.files import published
 from pipeline.storage.checksums import check_file
 from pipeline.storage.faults import LOG_IN, REACH, ChangedError, client_faults, is_mute, refusal
+from pipeline.storage.files import published
 from schemas.base import InputError
 from schemas.stores import S3Url
 

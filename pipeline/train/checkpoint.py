@@ -14,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from pipeline.runtime.files import attempt_path, commit, write_text
+from pipeline.storage.files import attempt_path, commit, write_text
 from pipeline.train.connector import ConnectorSpec
 from pipeline.train.model import VideoLMM
 from pipeline.train.prompt import ChatMl

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.runtime.files import write_text
+from pipeline.storage.files import write_text
 from pipeline.train import METRICS
 from pipeline.train.checkpoint import (
     Metrics,

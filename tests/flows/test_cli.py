@@ -103,14 +103,20 @@ def test_init_writes_a_recipe_that_validates_and_never_overwrites(tmp_path):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["validate", "demo"], ["build", "--help"], ["plan", "apollo-4m"]]
 )
-def test_light_commands_answer_in_under_a_second_of_processor_time(arguments):
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert mixture(*arguments).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 1.0, spent
+def test_light_commands_cost_little_more_than_their_libraries(arguments):
+    """In processor time, side by side: what these libraries take to load is what the machine is worth just now."""
+    libraries = [sys.executable, "-c", "import pydantic, yaml, typer, rich.console, rich.table"]
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    ratios = sorted(processor_seconds(command) / processor_seconds(libraries) for _ in range(5))
+    assert ratios[2] < 6, ratios
+
+
+def processor_seconds(command):
+    """Of a whole process, its start included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_light_commands_import_nothing_heavy():

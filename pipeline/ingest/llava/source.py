@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pipeline.ingest.llava.reading import read_items
 from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
-from pipeline.runtime.files import stamp
+from pipeline.storage.files import stamp
 from schemas.base import InputError, canonical_json
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Generator, MediaRef, Modality, Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.ingest.shapes.questions import ask, caption, events
 from pipeline.ingest.shapes.scene import Film, draw_film, stream
 from pipeline.ingest.source import Entry, Source
-from pipeline.runtime.files import published
+from pipeline.storage.files import published
 from schemas.base import canonical_json, digest
 from schemas.sample import Annotation, Category, Generator, MediaRef, Modality, Sample, Split
 from schemas.sources import ShapesSource

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.files import ATTEMPT_PREFIX, attempt_path, commit, copy, link, published, stamp
+from pipeline.storage.files import ATTEMPT_PREFIX, attempt_path, commit, copy, link, published, stamp
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
