@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pipeline.storage.places import place as located
 
 from flows.account import sample_settings
 from pipeline.features.origins import Stamp
@@ -197,7 +197,7 @@ def _standing_ledger(recipe: Recipe, workspace: Workspace) -> Ledger:
     """Of the output. A build that is killed while it swaps the output leaves none for the next one to see, so it is
     noted in the workspace what stood there.
     """
-    output, note = Path(recipe.output), workspace.root / "amend" / recipe.mixture_sha256()
+    output, note = located(recipe.output), workspace.root / "amend" / recipe.mixture_sha256()
     if not (output / LEDGER).is_file():
         if (note / LEDGER).is_file():
             return Ledger.read(note)

@@ -1,6 +1,6 @@
 """Whether what a recipe names lies where it says: told at once, before the first hour of work."""
 
-from pathlib import Path
+from pipeline.storage.places import place
 
 from schemas.base import InputError
 from schemas.recipe import Recipe
@@ -13,7 +13,7 @@ FILL_IN = "FILL-IN"
 def absent_data(recipe: Recipe) -> list[str]:
     """Annotation files that are not there, each with its source. Media are looked at one by one, by ingest."""
     files = [(source.name, source.annotations) for source in recipe.sources if isinstance(source, LlavaSource)]
-    return [f"source {name}: no annotation file {file!r}" for name, file in files if not Path(file).is_file()]
+    return [f"source {name}: no annotation file {file!r}" for name, file in files if not place(file).is_file()]
 
 
 def need_data(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.places import Place, place
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -20,17 +21,17 @@ from schemas.base import InputError
 
 def run_name() -> str:
     """Name of a run on the Prefect pages: the folder's own."""
-    return Path(str(flow_run.parameters["folder"])).resolve().name
+    return _name(str(flow_run.parameters["folder"]))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def recount(folder: Path, workers: int, quick: bool) -> AuditReport:
+def recount(folder: Place, workers: int, quick: bool) -> AuditReport:
     """Audits one mixture."""
     return recounted(folder, workers, quick)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def tell_apart(folder: Path, against: Path) -> Difference:
+def tell_apart(folder: Place, against: Place) -> Difference:
     """What changed from the one to the other."""
     return compare(folder, against)
 
@@ -49,17 +50,23 @@ def audit_mixture(folder: str, against: str | None = None, workers: int = 1, qui
         The completed state, with the root digest of the tars; or a failed one, with the verdict.
     """
     try:
-        need_mixture(Path(folder))
+        need_mixture(place(folder))
         difference = None
         if against is not None:
-            need_mixture(Path(against))
-            difference = tell_apart(Path(folder), Path(against))
-        report = recount(Path(folder), workers, quick)
-        other = recount(Path(against), workers, quick) if against is not None else None
+            need_mixture(place(against))
+            difference = tell_apart(place(folder), place(against))
+        report = recount(place(folder), workers, quick)
+        other = recount(place(against), workers, quick) if against is not None else None
     except (InputError, WorkerDeathError) as error:
         return Failed(message=str(error))
-    publish_audit(Path(folder).resolve().name, report, folder, difference)
+    publish_audit(_name(folder), report, folder, difference)
     verdict = f"{folder}: audit {report.verdict}"
     if other is not None:
         verdict += f"; the other, {against}: {other.verdict}"
     return Completed(message=verdict, data=report.root_sha256) if report.ok else Failed(message=verdict)
+
+
+def _name(folder: str) -> str:
+    """The last part of the path, of `.` too."""
+    found = place(folder)
+    return found.resolve().name if isinstance(found, Path) else found.name

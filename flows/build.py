@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
+
+from pipeline.storage.places import Place
+from pipeline.storage.places import place as located
 
 from flows.account import LIMITS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
@@ -24,7 +26,7 @@ from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
 from flows.packing import Packing, Produced
 from flows.publish import check_output, check_writable, publish
-from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
+from flows.quarantine import read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
 from pipeline.conversations.stage import Converse
@@ -53,7 +55,7 @@ from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
-from schemas.rejection import Rejection
+from schemas.rejection import REJECTIONS, Rejection
 from schemas.sample import Sample, Split, key_again
 
 PROBER = "pipeline.decode.worker:probe_medium"
@@ -93,7 +95,7 @@ class Build:
         self.barred: tuple[Barred, ...] = ()
         self.exclusions: tuple[ExclusionList, ...] = ()
         self.rejections: dict[str, Rejection] = {}
-        self._workspace = Workspace(Path(recipe.workspace))
+        self._workspace = Workspace(located(recipe.workspace))
         self._runner = runner
         self._display = display
         self._stamps: dict[str, Stamp] = {}
@@ -138,8 +140,8 @@ class Build:
         self.exclusions = read_exclusions(self.recipe.mixture.exclude, self._excluded.add)
         if not only_plan:
             need_terms(self.recipe)
-            check_output(Path(self.recipe.output), self.recipe.name)
-            check_writable(Path(self.recipe.workspace))
+            check_output(located(self.recipe.output), self.recipe.name)
+            check_writable(located(self.recipe.workspace))
             self._tokenizer = tokenizer_sha256(self.recipe.conversations.tokenizer)
             self._base = find_base(self.recipe, self._workspace, self._tokenizer) if self._amend else None
             # What weights are found now is what every worker must take.
@@ -386,7 +388,7 @@ class Build:
             self._report = self._workspace.once(work, self._draw)
             progress(1, 1)
 
-    def _draw(self, folder: Path) -> Mapping[str, int]:
+    def _draw(self, folder: Place) -> Mapping[str, int]:
         gallery = make_gallery(self._packed.folder, self.ledger, self._passes, self.recipe.decode, self._roots)
         figures = make_figures(self._packed.folder, self.ledger)
         write_report(folder / "report.html", self.ledger, self.findings.findings, gallery, figures)
@@ -395,25 +397,25 @@ class Build:
     def publish(self) -> None:
         """Puts the mixture where the recipe wants it, unless its audit failed: what lies there may be sound."""
         if self.findings.ok:
-            publish(self.packed, {"report.html": self._drawn}, Path(self.recipe.output))
+            publish(self.packed, {"report.html": self._drawn}, located(self.recipe.output))
 
     @property
-    def packed(self) -> Path:
+    def packed(self) -> Place:
         """The mixture in the workspace, once `shards` is done."""
         return self._packed.folder
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the mixture lies when all is done: not in the output if its audit found something."""
-        return Path(self.recipe.output) if self.findings.ok else self.packed
+        return located(self.recipe.output) if self.findings.ok else self.packed
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Place:
         """The report of the mixture in `folder`."""
         return self.folder / "report.html" if self.findings.ok else self._drawn
 
     @property
-    def _drawn(self) -> Path:
+    def _drawn(self) -> Place:
         return self._report.folder / "report.html"
 
 

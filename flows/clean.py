@@ -1,39 +1,45 @@
-"""Removes what killed runs left in a workspace."""
+"""Removes what killed runs left in a workspace, and beside or in an output."""
 
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.shards.columns import COLUMN, WrittenColumn
-from pipeline.storage.files import ATTEMPT_PREFIX
+from pipeline.storage.files import ATTEMPT_PREFIX, Remains, held, remains, remove_tree
+from pipeline.storage.places import Place
 from schemas.ledger import LEDGER, Ledger
 
 
-def clean_workspace(root: Path, output: Path, everything: bool = False, columns: bool = False) -> tuple[int, int]:
+def clean_workspace(
+    root: Place, output: Place, everything: bool = False, columns: bool = False
+) -> tuple[int, int]:
     """Removes attempts that nobody will finish, also at `output`, or the whole workspace too.
 
     `columns` removes the columns, too, that the mixture at `output` does not hold; asked for again, they are
-    encoded again. Returns files and bytes removed.
+    encoded again. Returns files and bytes removed; of a store, uploads that were never finished count as files.
 
     Whole parts of an unfinished pass stay: the next run takes them up.
     """
-    doomed = [root] if everything else list(root.rglob(f"{ATTEMPT_PREFIX}*"))
-    doomed += _unused_columns(root, output) if columns and not everything else []
-    doomed += output.parent.glob(f"{ATTEMPT_PREFIX}*-{output.name}")
-    files = {p for path in doomed if path.exists() for p in (path.rglob("*") if path.is_dir() else [path])}
-    sizes = [path.stat().st_size for path in files if path.is_file()]
-    for path in doomed:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    return len(sizes), sum(sizes)
+    doomed = [held(root)] if everything else remains(root)
+    doomed += [] if everything or not columns else map(held, _unused_columns(root, output))
+    doomed += _remains_of(output)
+    for each in doomed:
+        remove_tree(each.place)
+    return sum(each.files for each in doomed), sum(each.size for each in doomed)
 
 
-def _unused_columns(root: Path, output: Path) -> list[Path]:
+def _remains_of(output: Place) -> Iterator[Remains]:
+    """Folders that were to be swapped in stand beside an output on a disk; unfinished uploads in one in a store."""
+    if isinstance(output, Path):
+        yield from map(held, sorted(output.parent.glob(f"{ATTEMPT_PREFIX}*-{output.name}")))
+    else:
+        yield from remains(output)
+
+
+def _unused_columns(root: Place, output: Place) -> list[Place]:
     """Columns that the mixture at `output` does not hold, and mixtures (links to their tars) that are not it."""
     ledger = Ledger.read(output)
-    held = set(ledger.columns)
+    kept = set(ledger.columns)
     columns = [path.parent for path in (root / "columns").glob(f"*/{COLUMN}")]
     mixtures = [path.parent for path in (root / "mixture").glob(f"*/{LEDGER}")]
-    unused = [folder for folder in columns if WrittenColumn.read(folder).column not in held]
+    unused: list[Place] = [folder for folder in columns if WrittenColumn.read(folder).column not in kept]
     return unused + [folder for folder in mixtures if Ledger.read(folder).root_sha256 != ledger.root_sha256]

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from flows.display import Display
     from pipeline.audit.audit import AuditReport
+    from pipeline.storage.places import Place
     from schemas.recipe import Recipe
 
 FINDING, BAD_INPUT = 1, 2
@@ -36,14 +37,14 @@ RecipeArgument = Annotated[
         metavar="RECIPE", help="A recipe file, or a packaged one: demo, align, vision, sft, sft-paper, apollo-4m."
     ),
 ]
-FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A built mixture.")]
+FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="A built mixture: a folder, or s3://...")]
 WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
 AmendOption = Annotated[
     bool, typer.Option("--amend", help="Change the mixture in the output folder: what stays is not made again.")
 ]
 RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
-WorkspaceOption = Annotated[Path | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
-OutputOption = Annotated[Path | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
+WorkspaceOption = Annotated[str | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
+OutputOption = Annotated[str | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
 SharesOption = Annotated[
     str | None,
     typer.Option(
@@ -209,7 +210,7 @@ def build(
 def audit(
     folder: FolderArgument,
     against: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="Also say what changed from this mixture to FOLDER.")
+        str | None, typer.Option(metavar="OTHER", help="Also say what changed from this mixture to FOLDER.")
     ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Take OTHER's ledger at its word: it is not audited.")
@@ -230,21 +231,21 @@ def audit(
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.audit_tables import print_audit
 
-    _need_mixture(folder)
+    mixture = _mixture(folder)
     if against is None:
         if trust:
             _fail("--trust goes with --against OTHER", BAD_INPUT)
-        report = _recounted(folder, workers, quick, exclude)
+        report = _recounted(mixture, workers, quick, exclude)
         print_audit(report, as_json)
     else:
         from flows.difference_tables import print_comparison
         from pipeline.audit.compare import compare
 
-        _need_mixture(against)
+        old = _mixture(against)
         with _explained():
-            difference = compare(folder, against)
-        report = _recounted(folder, workers, quick, exclude)
-        other = None if trust else _recounted(against, workers, quick)
+            difference = compare(mixture, old)
+        report = _recounted(mixture, workers, quick, exclude)
+        other = None if trust else _recounted(old, workers, quick)
         print_comparison(report, difference, other, as_json)
     if not report.ok:
         raise typer.Exit(FINDING)
@@ -259,9 +260,9 @@ def inspect(
     """Show samples of a mixture: talk, times, arrays and where they came from."""
     from flows.tables import print_samples
 
-    _need_mixture(folder)
+    mixture = _mixture(folder)
     with _explained():
-        print_samples(folder, split, key)
+        print_samples(mixture, split, key)
 
 
 @app.command()
@@ -310,11 +311,13 @@ def clean(
 ) -> None:
     """Remove what killed runs left behind; finished work and the mixture stay."""
     from flows.clean import clean_workspace
+    from pipeline.storage.places import place
 
     found = _recipe(recipe, workspace=workspace)
     if columns:
-        _need_mixture(Path(found.output))
-    removed, size = clean_workspace(Path(found.workspace), Path(found.output), everything, columns)
+        _mixture(found.output)
+    with _explained():
+        removed, size = clean_workspace(place(found.workspace), place(found.output), everything, columns)
     typer.echo(f"removed {removed} files, {size / 1e6:.1f} MB")
 
 
@@ -329,7 +332,7 @@ def train(
     from flows.learning import train_mixture
 
     found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
-    _need_mixture(Path(found.output))
+    _mixture(found.output)
     with _explained():
         train_mixture(found, _display())
 
@@ -347,7 +350,7 @@ def evaluate(
     from flows.tables import print_scores
 
     found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
-    _need_mixture(Path(found.output))
+    _mixture(found.output)
     with _explained():
         scores = evaluate_model(found, _display(quiet=as_json))
     print_scores(scores.model_dump(mode="json"), as_json)
@@ -355,7 +358,7 @@ def evaluate(
         raise typer.Exit(FINDING)
 
 
-def _recounted(folder: Path, workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
+def _recounted(folder: "Place", workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
     from flows.exclusion_files import read_exclusions
     from flows.recount import recounted
     from pipeline.audit.excluded import ExcludedCheck
@@ -376,16 +379,15 @@ def _recipe(
     *,
     workers: int | None = None,
     runner: str | None = None,
-    workspace: Path | None = None,
-    output: Path | None = None,
+    workspace: str | None = None,
+    output: str | None = None,
     shares: str | None = None,
 ) -> "Recipe":
     from flows.recipe_file import RecipeError, load_recipe, settle
 
-    places = [str(place) if place is not None else None for place in (output, workspace)]
     try:
         found = load_recipe(name)
-        return settle(found, output=places[0], workspace=places[1], workers=workers, runner=runner, shares=shares)
+        return settle(found, output=output, workspace=workspace, workers=workers, runner=runner, shares=shares)
     except RecipeError as error:
         _fail(str(error), BAD_INPUT)
 
@@ -414,11 +416,14 @@ def _explained() -> Iterator[None]:
         _fail(str(error), BAD_INPUT)
 
 
-def _need_mixture(folder: Path) -> None:
+def _mixture(folder: str) -> "Place":
     from flows.recount import need_mixture
+    from pipeline.storage.places import place
 
     with _explained():
-        need_mixture(folder)
+        found = place(folder)
+        need_mixture(found)
+    return found
 
 
 def _need_folder(path: Path) -> None:

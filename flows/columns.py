@@ -5,8 +5,9 @@ replaced beside, shards that are whole) from the shards' samples, encoded anew b
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import cast
+
+from pipeline.storage.places import Place
 
 from pipeline.runtime.contract import BudgetError, Keyed
 from pipeline.runtime.records import Records
@@ -31,7 +32,7 @@ class ColumnError(BudgetError):
     """An encoder has no features for some sample of the mixture, so it has no column: none may be missing."""
 
 
-def samples_in(shards: Path, samples: Mapping[str, Sample]) -> dict[Split, Sequence[Sample]]:
+def samples_in(shards: Place, samples: Mapping[str, Sample]) -> dict[Split, Sequence[Sample]]:
     """The samples of finished shards, in their order. Raises InputError where one is no candidate any more."""
     order = {
         Split(split): read_index(shards, split, ["key"])["key"].to_pylist() for split in Ledger.read(shards).total

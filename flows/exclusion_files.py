@@ -8,8 +8,8 @@ dQw4w9WgXcQ                                                 a key, a sha256, or 
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
+from pipeline.storage.places import place
 from pydantic import ValidationError
 
 from flows.yaml_file import FileError, Mistake
@@ -31,7 +31,7 @@ def read_exclusions(paths: Sequence[str], take: Take) -> tuple[ExclusionList, ..
     told = []
     for path in paths:
         data = _bytes(path)
-        name = Path(path).stem
+        name = place(path).stem
         number = take(name, _records(data, path))
         told.append(ExclusionList(name=name, sha256=hashlib.sha256(data).hexdigest(), records=number))
     return tuple(told)
@@ -39,13 +39,16 @@ def read_exclusions(paths: Sequence[str], take: Take) -> tuple[ExclusionList, ..
 
 def changed_exclusions(paths: Sequence[str], told: Sequence[ExclusionList]) -> list[str]:
     """Names of the lists that are here, with other content than was told; a list may stay where it was read."""
-    there = [(each.name, path, each.sha256) for path, each in zip(paths, told, strict=True) if Path(path).is_file()]
-    return [name for name, path, sha256 in there if hashlib.sha256(_bytes(path)).hexdigest() != sha256]
+    return [
+        each.name
+        for path, each in zip(paths, told, strict=True)
+        if place(path).is_file() and hashlib.sha256(_bytes(path)).hexdigest() != each.sha256
+    ]
 
 
 def _bytes(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return place(path).read_bytes()
     except OSError as error:
         message = f"this exclusion list cannot be read ({error.strerror}): mend its path, or take it out"
         raise FileError(path, [Mistake(0, "", message)]) from None

@@ -2,8 +2,9 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pipeline.storage.places import Place
 
 from pipeline.audit.report import GalleryItem, ReportFigures
 from pipeline.shards.reader import ShardReader
@@ -28,7 +29,7 @@ _THUMBNAIL = Preprocessing(size=SIDE, pad_colour=(24, 24, 27), mean=(0, 0, 0), s
 
 
 def make_gallery(
-    folder: Path, ledger: Ledger, samples: Mapping[str, Sample], decode: DecodeSpec, roots: dict[str, str]
+    folder: Place, ledger: Ledger, samples: Mapping[str, Sample], decode: DecodeSpec, roots: dict[str, str]
 ) -> list[GalleryItem]:
     """The chosen samples as the tars hold them, with contact sheets decoded anew from their media."""
     from pipeline.decode.stage import Decode
@@ -46,7 +47,7 @@ def make_gallery(
     ]
 
 
-def make_figures(folder: Path, ledger: Ledger) -> ReportFigures:
+def make_figures(folder: Place, ledger: Ledger) -> ReportFigures:
     """Durations of the films' spans, and how much older than asked for each stored frame is."""
     durations, errors = [], []
     for split in ledger.total:

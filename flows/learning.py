@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.storage.places import Place, place
+
 from flows.display import Display
 from flows.exclusion_files import changed_exclusions
 from pipeline.runtime.workspace import Artefact, Work, Workspace
@@ -28,7 +30,7 @@ def train_work(recipe: Recipe) -> Work:
 
     Raises InputError when the mixture in the output folder is not the one this recipe makes.
     """
-    ledger = Ledger.read(Path(recipe.output))
+    ledger = Ledger.read(place(recipe.output))
     if ledger.recipe_sha256 != recipe.mixture_sha256():
         raise InputError(f"{recipe.output} was built from another recipe than this one: `mixture build` it anew")
     if stale := changed_exclusions(recipe.mixture.exclude, ledger.exclusions):
@@ -51,11 +53,11 @@ def train_mixture(recipe: Recipe, display: Display) -> "Metrics":
     """Trains the stages that are not done yet, and returns every stage's losses."""
     from pipeline.train.loop import train
 
-    workspace, work = Workspace(Path(recipe.workspace)), train_work(recipe)
+    workspace, work = Workspace(place(recipe.workspace)), train_work(recipe)
     if not recipe.train.stages:
         raise InputError("train.stages is empty: name at least one of align, vision, sft in the recipe")
     folder = workspace.folder(work)
-    reader = ShardReader(Path(recipe.output), Split.TRAIN)
+    reader = ShardReader(place(recipe.output), Split.TRAIN)
     with display.training() as progress:
         metrics = train(reader, recipe.train, _encoders(recipe), folder, progress)
     workspace.finish(work, ())
@@ -67,11 +69,11 @@ def evaluate_model(recipe: Recipe, display: Display) -> "Scores":
     from pipeline.benchmark.heldout import score, write
     from pipeline.train.answer import load
 
-    workspace, work = Workspace(Path(recipe.workspace)), score_work(recipe)
+    workspace, work = Workspace(place(recipe.workspace)), score_work(recipe)
     trained = find_training(recipe)
     if trained is None:
         raise LookupError(f"nothing is trained on {recipe.output} yet; run `mixture train`")
-    train, heldout = (ShardReader(Path(recipe.output), split) for split in (Split.TRAIN, Split.HELDOUT))
+    train, heldout = (ShardReader(place(recipe.output), split) for split in (Split.TRAIN, Split.HELDOUT))
     with display.progress("held-out questions", len(heldout)) as progress:
         scores = score(train, heldout, load(trained.folder).answer)
         progress(len(heldout), len(heldout))
@@ -83,12 +85,12 @@ def evaluate_model(recipe: Recipe, display: Display) -> "Scores":
 
 def find_training(recipe: Recipe) -> Artefact | None:
     """The finished training on the mixture as it stands, if there is one."""
-    return Workspace(Path(recipe.workspace)).find(train_work(recipe))
+    return Workspace(place(recipe.workspace)).find(train_work(recipe))
 
 
-def find_scores(recipe: Recipe) -> Path | None:
+def find_scores(recipe: Recipe) -> Place | None:
     """The scores of that training, if there are any."""
-    found = Workspace(Path(recipe.workspace)).find(score_work(recipe))
+    found = Workspace(place(recipe.workspace)).find(score_work(recipe))
     return found.folder / SCORES if found else None
 
 

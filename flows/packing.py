@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from pathlib import Path
 from typing import Any, cast
+
+from pipeline.storage.places import Place, place
 
 from flows.account import SHARDS_VERSION
 from flows.amend import Base
 from flows.columns import ColumnError, Readers, encoded, samples_in
 from flows.display import Display
-from flows.quarantine import REJECTIONS, write_rejections
+from flows.quarantine import write_rejections
 from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode
@@ -37,7 +38,7 @@ from schemas.conversation import Conversation
 from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, ColumnSample, Ledger, ShardSample
 from schemas.recipe import Recipe
-from schemas.rejection import Rejection
+from schemas.rejection import REJECTIONS, Rejection
 from schemas.sample import Sample, Split
 
 Order = Mapping[Split, Sequence[Sample]]
@@ -177,12 +178,12 @@ class Packing:
         work: Work,
         order: Order,
         features: Readers,
-        shards: Path | None,
+        shards: Place | None,
         old: OldTars[ColumnSample] | None,
     ) -> Artefact:
         """Made of `features`, which are held against `shards` where those were there before, and of `old` ones."""
 
-        def build(folder: Path, step: Step) -> Mapping[str, int]:
+        def build(folder: Place, step: Step) -> Mapping[str, int]:
             readers = {split: ShardReader(shards, split) if shards else None for split in order}
             splits = {
                 split: _stepped(encoded(name, samples, features, readers[split], old), step)
@@ -197,11 +198,11 @@ class Packing:
             raise ValueError("no shards are there, and nothing was produced to make them of")
         recipe = self.recipe.without_columns()
 
-        def build(folder: Path, step: Step) -> Mapping[str, int]:
+        def build(folder: Place, step: Step) -> Mapping[str, int]:
             splits = {
                 split: _stepped(self._records(samples, produced), step) for split, samples in produced.order.items()
             }
-            tokenizer = Path(recipe.conversations.tokenizer) if self.tokenizer else None
+            tokenizer = place(recipe.conversations.tokenizer) if self.tokenizer else None
             encoders, shards = list(recipe.encoders), recipe.shards
             ledger = write_mixture(folder, splits, encoders, shards, produced.account, tokenizer)
             write_rejections(folder / REJECTIONS, produced.rejections)
@@ -224,7 +225,7 @@ class Packing:
         return self.shards
 
     def _once(
-        self, label: str, work: Work, total: int, build: Callable[[Path, Step], Mapping[str, int]]
+        self, label: str, work: Work, total: int, build: Callable[[Place, Step], Mapping[str, int]]
     ) -> Artefact:
         with self.display.progress(label, total) as progress:
             done = count(1)

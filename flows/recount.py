@@ -1,7 +1,8 @@
 """The audit of a folder as a user asks for it: by as many processes as are worth their start."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline.storage.places import Place
 
 from schemas.base import InputError
 from schemas.ledger import LEDGER
@@ -11,14 +12,14 @@ if TYPE_CHECKING:
     from pipeline.audit.excluded import ExcludedCheck
 
 
-def need_mixture(folder: Path) -> None:
+def need_mixture(folder: Place) -> None:
     """Raises InputError where no mixture lies."""
     if not (folder / LEDGER).is_file():
         raise InputError(f"{folder} holds no mixture (no {LEDGER}); build one with `mixture build`")
 
 
 def recounted(
-    folder: Path, workers: int | None, quick: bool, excluded: "ExcludedCheck | None" = None
+    folder: Place, workers: int | None, quick: bool, excluded: "ExcludedCheck | None" = None
 ) -> "AuditReport":
     """The report; `workers` as given, else by the size of the tars. Raises WorkerError.
 

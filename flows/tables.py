@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
@@ -16,6 +15,7 @@ from flows.planning import Plan
 from pipeline.plan.quotas import told
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
+from pipeline.storage.places import Place, place
 from schemas.ledger import LEDGER, Count, Ledger
 from schemas.plan import Quota
 from schemas.recipe import Recipe
@@ -143,7 +143,7 @@ def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:
     print_table(f"{len(rows)} rejected", ["key", "stage", "reason", "where", "detail"], rows)
 
 
-def print_samples(folder: Path, split: str, key: str) -> None:
+def print_samples(folder: Place, split: str, key: str) -> None:
     """One sample, or the first few. Raises LookupError for a key that is not there."""
     from pipeline.shards.reader import ShardReader
 
@@ -203,7 +203,7 @@ def print_status(recipe: Recipe, as_json: bool) -> None:
     print_table("Samples", ["split/modality", "#asked", "#found", "#share"], state["samples"])
     _print_flows(state["flows"])
     if state["history"]:
-        print_history(Ledger.read(Path(recipe.output)))
+        print_history(Ledger.read(place(recipe.output)))
     if state["training"]:
         print_table("Loss", ["stage", "#steps", "#start", "#end"], state["training"])
     if state["scores"]:
@@ -214,7 +214,7 @@ def print_status(recipe: Recipe, as_json: bool) -> None:
 
 
 def _state(recipe: Recipe) -> dict[str, Any]:
-    folder = Path(recipe.output)
+    folder = place(recipe.output)
     if not (folder / LEDGER).is_file():
         return {"built": False}
     ledger = Ledger.read(folder)

@@ -20,6 +20,8 @@ LEDGER = "ledger.json"
 """The ledger's name in the mixture's folder. It is written last: a folder without it holds no mixture."""
 TOKENIZER = "tokenizer.json"
 """The tokenizer's name there, where LLM tokens are counted."""
+CARD = "README.md"
+"""The dataset card's name there."""
 INDEX = "index.parquet"
 """The index's name there: one row a sample."""
 

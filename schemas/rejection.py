@@ -6,6 +6,9 @@ from pydantic import Field
 
 from schemas.base import Key, Record
 
+REJECTIONS = "rejections.jsonl"
+"""Their name in a mixture's folder, and in its shards' in the workspace."""
+
 
 class Reason(StrEnum):
     """Why a key left the pipeline. The words are the ones `mixture quarantine list` shows."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 
 from pydantic import Field, ValidationError
 
@@ -24,6 +23,7 @@ from pipeline.audit.shard import QUICK_SAMPLE_CHECKS, Part, audit_shard
 from pipeline.audit.share_checks import prefix_deviations
 from pipeline.audit.tokens import load_counter
 from pipeline.audit.workers import in_order
+from pipeline.storage.places import Place
 from schemas.base import Rational, Record, Sha256
 from schemas.ledger import Count, Ledger
 from schemas.sample import Split
@@ -87,7 +87,7 @@ class AuditReport(Record):
 
 
 def audit(
-    folder: Path, workers: int = 1, quick: bool = False, excluded: ExcludedCheck | None = None
+    folder: Place, workers: int = 1, quick: bool = False, excluded: ExcludedCheck | None = None
 ) -> AuditReport:
     """Audits the mixture in `folder`; never raises for what the folder holds. Raises WorkerError.
 
@@ -151,7 +151,7 @@ def _checks(quick: bool) -> tuple[tuple[Check, ...], tuple[MixtureCheck, ...]]:
     return (QUICK_SAMPLE_CHECKS, QUICK_MIXTURE_CHECKS) if quick else (SAMPLE_CHECKS, MIXTURE_CHECKS)
 
 
-def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:
+def _read_ledger(folder: Place, log: FindingLog) -> Ledger | None:
     try:
         return Ledger.read(folder)
     except (OSError, ValidationError) as error:
@@ -159,14 +159,14 @@ def _read_ledger(folder: Path, log: FindingLog) -> Ledger | None:
         return None
 
 
-def _check_tokenizer(folder: Path, ledger: Ledger, log: FindingLog) -> None:
+def _check_tokenizer(folder: Place, ledger: Ledger, log: FindingLog) -> None:
     """Told once: without it no sample's tokens are counted."""
     found = load_counter(folder, ledger)
     if isinstance(found, tuple):
         log.add(*found)
 
 
-def _shard_names(folder: Path, ledger: Ledger | None, log: FindingLog) -> list[str]:
+def _shard_names(folder: Place, ledger: Ledger | None, log: FindingLog) -> list[str]:
     """Tars by split and number; any file but these and the columns that a glob would catch is a finding."""
     names, columns = [], {tar.name for column in (ledger.columns if ledger else ()) for tar in column.shards}
     for path in (folder / "shards").glob("*.tar"):

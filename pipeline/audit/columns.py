@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -11,6 +10,7 @@ from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.recount import TarFound
 from pipeline.audit.sample_checks import COLUMN_CHECKS, open_members
 from pipeline.audit.scan import ShardScan, TarSample
+from pipeline.storage.places import Place
 from schemas.arrays import EncoderProvenance, StorageLoss
 from schemas.base import digest
 from schemas.ledger import ColumnSample, Ledger, ShardSample
@@ -19,7 +19,7 @@ from schemas.ledger import ColumnSample, Ledger, ShardSample
 class ColumnAudit:
     """The audit of one column, tar by tar."""
 
-    def __init__(self, folder: Path, ledger: Ledger, encoder: str, log: FindingLog, quick: bool = False) -> None:
+    def __init__(self, folder: Place, ledger: Ledger, encoder: str, log: FindingLog, quick: bool = False) -> None:
         self._folder, self._ledger, self._log, self._quick = folder, ledger, log, quick
         self._name = encoder
         self._provenance = next((e for e in ledger.encoders if e.name == encoder), None)

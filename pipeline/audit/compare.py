@@ -5,7 +5,6 @@ each mixture proves the ledger, and an index that does not count what its ledger
 """
 
 from collections import Counter
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.audit import ledgers
 from pipeline.audit.difference import KEPT_A_KIND, Difference, Kind, Setting, Turnover
+from pipeline.storage.places import Place
 from schemas.base import InputError
 from schemas.ledger import INDEX, Ledger
 
@@ -26,11 +26,11 @@ HELD = {"by_modality": "modality", "by_source": "source", "by_licence": "licence
 class Side:
     """One of the two mixtures."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
         try:
             self.ledger = Ledger.read(folder)
-            self._file = pq.ParquetFile(folder / INDEX)
+            self._file = pq.ParquetFile((folder / INDEX).open("rb"))
             if absent := [f.name for f in NEEDED if f not in list(self._file.schema_arrow)]:
                 raise KeyError(f"{INDEX} has no column {', '.join(absent)} of its kind")
             self.keys = self.column("key")
@@ -63,7 +63,7 @@ class Side:
         return ""
 
 
-def compare(folder: Path, against: Path) -> Difference:
+def compare(folder: Place, against: Place) -> Difference:
     """What changed from the mixture in `against` to that in `folder`.
 
     Raises InputError where a ledger or an index cannot be read, or an index is not its ledger's.

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.header import BLOCK, HeaderError, parse_header
+from pipeline.storage.places import Place
 from schemas.base import Sha256
 
 _ZEROS = bytes(BLOCK)
@@ -60,12 +61,11 @@ class TarSample:
 class ShardScan:
     """One pass over a tar. Iterate it to its end, then read `size_bytes` and `sha256`."""
 
-    def __init__(self, folder: Path, name: str, log: FindingLog, quick: bool = False) -> None:
+    def __init__(self, folder: Place, name: str, log: FindingLog, quick: bool = False) -> None:
         self._path, self._name, self._log, self._quick = folder / name, name, log, quick
         self._sha256 = hashlib.sha256()
         self._last = ""
         self._file: BinaryIO
-        self._fd = -1
         self._window, self._window_at, self._ahead = b"", 0, _WINDOW
         self.size_bytes = 0
 
@@ -79,8 +79,8 @@ class ShardScan:
         if self._path.exists() and not self._path.is_file():
             raise OSError("it is no regular file")  # opening a pipe would wait for its writer
         with self._path.open("rb") as self._file:
-            self._fd = self._file.fileno()
-            self.size_bytes = os.fstat(self._fd).st_size
+            self.size_bytes = self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
             yield from self._samples()
             while not self._quick and (rest := self._file.read(1 << 20)):
                 self._sha256.update(rest)
@@ -145,8 +145,14 @@ class ShardScan:
         if size > left:
             self._cut_short(at, size)
             return None
-        self._window, self._window_at = os.pread(self._fd, min(max(size + BLOCK, self._ahead), left), at), at
+        self._window, self._window_at = self._read_at(at, min(max(size + BLOCK, self._ahead), left)), at
         return self._whole(self._window[:size], at, size)
+
+    def _read_at(self, at: int, size: int) -> bytes:
+        if isinstance(self._path, Path):
+            return os.pread(self._file.fileno(), size, at)
+        self._file.seek(at)
+        return self._file.read(size)
 
     def _cut_short(self, at: int, size: int) -> None:
         self._damaged(f"the tar is cut short: {self.size_bytes - at} of {size} bytes are left at byte {at}")

@@ -6,7 +6,6 @@ Shards are looked at apart, in any process and any order; `audit` puts the parts
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from re import compile as pattern
 
 from pydantic import ValidationError
@@ -18,6 +17,7 @@ from pipeline.audit.recount import Recount, ShardFound
 from pipeline.audit.sample_checks import COLUMN_CHECKS, SAMPLE_CHECKS, Opened, check_tokens, open_members
 from pipeline.audit.scan import ShardScan, TarSample
 from pipeline.audit.tokens import TokenCounter, TokenError, load_counter
+from pipeline.storage.places import Place
 from schemas.base import KEY_PATTERN
 from schemas.ledger import Ledger, ShardSample
 from schemas.sample import Modality
@@ -38,7 +38,7 @@ class Part:
 
 
 def audit_shard(
-    folder: Path, ledger: Ledger | None, quick: bool, excluded: ExcludedCheck | None, name: str
+    folder: Place, ledger: Ledger | None, quick: bool, excluded: ExcludedCheck | None, name: str
 ) -> Part:
     """Reads one tar to its end, whatever it holds, and those of the columns beside it; never raises for it."""
     part = Part()
@@ -78,7 +78,7 @@ class _Shard:
         self.records: dict[str, ShardSample] = {}
         """The sound ones by key, where a column will be held against them."""
 
-    def read(self, folder: Path, name: str) -> list[str]:
+    def read(self, folder: Place, name: str) -> list[str]:
         """Keys in the tar's order."""
         scan, count, modalities = (
             ShardScan(folder, name, self._log, self._quick),
@@ -150,7 +150,7 @@ def _tokens_counted(opened: Opened, count: TokenCounter, report: Callable[[Code,
         return opened
 
 
-def _token_counter(folder: Path, ledger: Ledger | None, quick: bool) -> TokenCounter | None:
+def _token_counter(folder: Place, ledger: Ledger | None, quick: bool) -> TokenCounter | None:
     """None where nothing is to be counted, or nothing can be; `audit` reports why."""
     if quick or ledger is None or not ledger.tokenizer_sha256:
         return None

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 from pipeline.audit.findings import Code
+from pipeline.storage.places import Place
 from schemas.ledger import TOKENIZER, Ledger
 
 MAX_BYTES = 256 << 20
@@ -19,7 +19,7 @@ class TokenError(ValueError):
     """A text that the tokenizer cannot take apart."""
 
 
-def load_counter(folder: Path, ledger: Ledger) -> TokenCounter | tuple[Code, str]:
+def load_counter(folder: Place, ledger: Ledger) -> TokenCounter | tuple[Code, str]:
     """Counts by the tokenizer of the ledger, which must name one; or why it cannot."""
     path = folder / TOKENIZER
     try:

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.storage.places import place
 from schemas.base import InputError, Sha256
 from schemas.conversation import Turn
 
@@ -17,17 +17,17 @@ def tokenizer_sha256(path: str) -> Sha256 | str:
     if not path:
         return ""
     load_tokenizer(path)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(place(path).read_bytes()).hexdigest()
 
 
 def load_tokenizer(path: str) -> "Tokenizer":
     """The tokenizer in `path`, a `tokenizer.json` as Hugging Face's tokenizers write it. Raises InputError."""
     from tokenizers import Tokenizer
 
-    if not Path(path).is_file():
+    if not place(path).is_file():
         raise InputError(f"conversations.tokenizer: no file {path!r}; give the path of a tokenizer.json")
     try:
-        return Tokenizer.from_file(path)
+        return Tokenizer.from_buffer(place(path).read_bytes())
     except Exception as error:  # noqa: BLE001 - the package raises nothing finer
         raise InputError(f"conversations.tokenizer: {path} is no tokenizer.json: {error}") from None
 

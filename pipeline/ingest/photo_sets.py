@@ -5,7 +5,6 @@ Which pictures form a set, and in which order, is decided by hashes: asking for 
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from pipeline.ingest.annotations import Written, fingerprint_of, read_packaged, refuse
 from pipeline.ingest.photos import ANNOTATIONS, picture_folder
 from pipeline.ingest.source import Entry, Source
+from pipeline.storage.places import Place
 from schemas.base import Record, sha256_text
 from schemas.rejection import Rejection
 from schemas.sample import Category, MediaRef, Modality, Sample
@@ -95,7 +95,7 @@ class PhotoSets(Source):
         """Changes with scikit-image's version and with the annotations."""
         return fingerprint_of("scikit-image", ANNOTATIONS)
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """The package's own folder of pictures; `folder` is not used."""
         return picture_folder()
 
@@ -120,7 +120,7 @@ class PhotoSets(Source):
             where = f"{ANNOTATIONS}: {', '.join(picture.slug for picture in chosen)}"
             yield Entry(f"{self._spec.name}-{index:04d}", payload, where)
 
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample; nothing is written to `folder`."""
         try:
             written = WrittenSet.model_validate(entry.payload)

@@ -1,12 +1,12 @@
 """Pictures inside the scikit-image package, with captions, questions and the words that are on them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from pipeline.ingest.annotations import Written, fingerprint_of, package_folder, read_packaged, refuse
 from pipeline.ingest.source import Entry, Source
+from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 from schemas.sample import MediaRef, Modality, Sample
 from schemas.sources import PhotosSource
@@ -20,7 +20,7 @@ class WrittenPhoto(Written):
     file: str
 
 
-def picture_folder() -> Path:
+def picture_folder() -> Place:
     """The pictures inside scikit-image's wheel; those it would download are left alone."""
     return package_folder("skimage", "data")
 
@@ -35,7 +35,7 @@ class Photos(Source):
         """Changes with scikit-image's version and with the annotations."""
         return fingerprint_of("scikit-image", ANNOTATIONS)
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """The package's own folder of pictures; `folder` is not used."""
         return picture_folder()
 
@@ -54,7 +54,7 @@ class Photos(Source):
                 place = f"{picture['slug']}-{sample['slug']}"
                 yield Entry(f"{self._spec.name}-{place}", payload, f"{ANNOTATIONS}: {place}")
 
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample; nothing is written to `folder`."""
         try:
             written = WrittenPhoto.model_validate(entry.payload)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.runtime.contract import Stage
 from pipeline.runtime.isolated import ChildDied, DeadlineExceeded, Isolated
+from pipeline.storage.nearby import nearby
 from schemas.media import DecodeSpec
 from schemas.rejection import Reason, Rejection
 from schemas.sample import MediaRef, Sample
@@ -64,9 +65,10 @@ class Probe(Stage[Sample, Sample]):
 
     def _look(self, root: str, medium: MediaRef) -> MediaRef | tuple[Reason, str]:
         try:
-            answer: dict[str, int | str] | tuple[Reason, str] = self._child.call(
-                root, medium.path, medium.kind, self._spec
-            )
+            with nearby(root, [medium.path]) as here:
+                answer: dict[str, int | str] | tuple[Reason, str] = self._child.call(
+                    here, medium.path, medium.kind, self._spec
+                )
         except DeadlineExceeded as error:
             return Reason.DECODE_TIMEOUT, f"{error}: raise decode.deadline_s"
         except ChildDied as error:

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 from schemas.sample import Sample
 
@@ -30,7 +30,7 @@ class Source(ABC):
         """Text that changes when the entries or their media change: versions, sizes, digests."""
 
     @abstractmethod
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """Where this source's media lie; `folder` is where it may write media of its own."""
 
     @abstractmethod
@@ -38,5 +38,5 @@ class Source(ABC):
         """Every candidate, in a fixed order. Cheap: no media are touched."""
 
     @abstractmethod
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample; media that do not exist yet are made under `folder`, atomically."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import write_rows
 from pipeline.storage.files import attempt_path
+from pipeline.storage.places import Place
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Job:
     """One batch of inputs, and the file its outcomes will be committed to."""
 
     inputs: Sequence[Keyed]
-    path: Path
+    path: Place
 
     @property
     def batch(self) -> tuple[Keyed, ...]:
@@ -35,7 +35,7 @@ class Done:
     """A job whose outcomes lie in a file of its attempt; only the driver may commit it."""
 
     job: Job
-    attempt: Path
+    attempt: Place
 
 
 class Runner(Protocol):

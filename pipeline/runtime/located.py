@@ -6,7 +6,6 @@ A record in memory takes kilobytes; here a key takes its own bytes and 24 more.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from pipeline.runtime.contract import Keyed
 from pipeline.runtime.passes import outcomes
 from pipeline.runtime.rows import read_row, read_types
 from pipeline.runtime.workspace import Artefact
+from pipeline.storage.places import Place
 
 Kind = TypeVar("Kind", bound=Keyed)
 
@@ -26,7 +26,7 @@ Reader = Callable[[], Keyed]
 
 @dataclass(frozen=True)
 class _Reader:
-    path: Path
+    path: Place
     row: int
 
     def __call__(self) -> Keyed:
@@ -38,7 +38,7 @@ class Located(Mapping[str, Reader]):
 
     def __init__(self, artefacts: Iterable[Artefact] = (), only: type[Keyed] | None = None) -> None:
         self._only = only
-        self._paths: list[Path] = []
+        self._paths: list[Place] = []
         self._keys: list[Any] = []
         """Arrow, a column of keys a part."""
         self._places: list[NDArray[np.int32]] = []

@@ -9,7 +9,6 @@ whole parts, which the next run keeps, and attempts, which nobody reads.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
@@ -18,6 +17,7 @@ from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import read_records, read_rows, read_types
 from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
 from pipeline.storage.files import commit
+from pipeline.storage.places import Place
 from schemas.base import Record, digest
 from schemas.manifest import Part
 from schemas.rejection import Rejection
@@ -50,7 +50,7 @@ class Pass:
         config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size}
         return Work(self.name, 1, config, self.sources)
 
-    def jobs(self, folder: Path) -> list[Job]:
+    def jobs(self, folder: Place) -> list[Job]:
         """One job a part, in order."""
         starts = range(0, len(self.inputs), self.part_size)
         return [
@@ -70,7 +70,9 @@ def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Pro
         return found
     jobs = job_pass.jobs(workspace.folder(work))
     (workspace.folder(work) / "parts").mkdir(parents=True, exist_ok=True)
-    todo = [job for job in jobs if not job.path.exists()]
+    # One list, not a question a part: a part that a late list leaves out is done again, to nobody's harm.
+    there = {path.name for path in (workspace.folder(work) / "parts").iterdir()}
+    todo = [job for job in jobs if job.path.name not in there]
     finished = len(job_pass.inputs) - sum(len(job.inputs) for job in todo)
     progress(finished, len(job_pass.inputs))
     for done in runner.run(job_pass.stages, todo):

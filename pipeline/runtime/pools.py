@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.contract import Keyed, Stage
 from pipeline.runtime.local import Done, Job
 from pipeline.runtime.rows import read_row, write_rows
-from pipeline.storage.files import attempt_path
+from pipeline.storage.files import attempt_path, scratch_path
+from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 
 
@@ -18,9 +18,9 @@ class Split:
     """A job whose records go through the pools one by one, because together they ended their workers."""
 
     job: Job
-    outcomes: dict[str, Path | Rejection] = field(default_factory=dict)
+    outcomes: dict[str, Place | Rejection] = field(default_factory=dict)
 
-    def add(self, key: str, outcome: Path | Rejection) -> Iterator[Done]:
+    def add(self, key: str, outcome: Place | Rejection) -> Iterator[Done]:
         """The job, done, with the last of its records' outcomes: a file of one row, or a rejection."""
         self.outcomes[key] = outcome
         if len(self.outcomes) < len(self.job.inputs):
@@ -29,7 +29,7 @@ class Split:
         attempt = attempt_path(self.job.path)
         write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
         for path in found:
-            if isinstance(path, Path):
+            if not isinstance(path, Rejection):
                 path.unlink()
         yield Done(self.job, attempt)
 
@@ -46,6 +46,10 @@ class Task:
     tries: int = 0
     size_bytes: int = 0
     """What the payload takes of the object store."""
+
+    def attempt_path(self) -> Place:
+        """Where its outcomes are written: of a part of a job so that they can be read before they are committed."""
+        return scratch_path(self.job.path) if self.part_of else attempt_path(self.job.path)
 
     @property
     def goes_alone(self) -> bool:
@@ -69,7 +73,6 @@ class Call:
     stage: int
     actor: Actor
     payload: Any
-    attempt: Path | None
     deadline: float
 
 

@@ -21,8 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import (
@@ -37,7 +36,7 @@ from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.local import Done, Job, set_up
 from pipeline.runtime.pools import Actor, Call, Pool, Split, Task
 from pipeline.runtime.rows import write_rows
-from pipeline.storage.files import attempt_path
+from pipeline.storage.places import Place
 from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
 
@@ -69,14 +68,16 @@ class _Worker:
         """Once, before any batch; not when the actor is born, so that what a stage raises arrives as it is."""
         set_up(self._stages, self._stack)
 
-    def process(self, batch: Sequence[Keyed], attempt: str | None) -> tuple[int, list[Keyed]]:
-        """(bytes, outcomes), or (0, []) once they are written to `attempt`. Two returns for `num_returns=2`."""
+    def process(self, batch: Sequence[Keyed], attempt: Place | None) -> tuple[int | Place, list[Keyed]]:
+        """(bytes, outcomes), or (`attempt`, []) once they are written there: in an object store it knows only then
+        what was uploaded. Two returns for `num_returns=2`.
+        """
         with self._turn:
             outcomes = run_chain(self._stages, batch)
         if attempt is None:
             return _size_bytes(outcomes), outcomes
-        write_rows(Path(attempt), outcomes)
-        return 0, []
+        write_rows(attempt, outcomes)
+        return attempt, []
 
     def close(self) -> None:
         """Closes the stages."""
@@ -170,13 +171,11 @@ class _Run:
             pool, last = self._pools[stage], stage == len(self._pools) - 1
             while pool.queue and (actor := pool.free_for(pool.queue[0])) and (last or self._has_room(stage + 1)):
                 task = pool.queue.popleft()
-                attempt = attempt_path(task.job.path) if last else None
-                status, payload = actor.handle.process.options(num_returns=2).remote(
-                    task.payload, None if attempt is None else str(attempt)
-                )
+                attempt = task.attempt_path() if last else None
+                status, payload = actor.handle.process.options(num_returns=2).remote(task.payload, attempt)
                 actor.tasks.append(task)
                 deadline = time.monotonic() + self._deadline_s * len(actor.tasks)
-                self._calls[status] = Call(task, stage, actor, payload, attempt, deadline)
+                self._calls[status] = Call(task, stage, actor, payload, deadline)
 
     def _has_room(self, stage: int) -> bool:
         """Back-pressure: whether one more batch may be made for `stage`, with those that are being made."""
@@ -193,17 +192,20 @@ class _Run:
         late = [status for status, call in self._calls.items() if call.deadline < now and status not in ready]
         for status in [*ready, *late]:
             call = self._calls.pop(status)
-            size_bytes = self._result(status)
+            result = self._result(status)
             call.actor.tasks.remove(call.task)
-            if size_bytes is not None:
-                yield from self._forward(call, size_bytes)
+            if result is not None:
+                yield from self._forward(call, result)
             else:
                 yield from self._redo(call)
 
-    def _result(self, status: Any) -> int | None:
-        """Bytes of a call's outcomes; None where a worker was lost or hung; raises what a stage raised."""
+    def _result(self, status: Any) -> int | Place | None:
+        """Bytes of a call's outcomes, or the attempt that holds them; None where a worker was lost or hung.
+
+        Raises what a stage raised.
+        """
         try:
-            return int(ray.get(status, timeout=0))
+            return cast("int | Place", ray.get(status, timeout=0))
         except (*LOST, GetTimeoutError):
             return None
         except RayTaskError as error:
@@ -212,16 +214,14 @@ class _Run:
                 return None
             raise _as_raised(error) from None
 
-    def _forward(self, call: Call, size_bytes: int) -> Iterator[Done]:
-        if call.attempt is not None:
+    def _forward(self, call: Call, result: int | Place) -> Iterator[Done]:
+        if not isinstance(result, int):
             split = call.task.part_of
-            yield from (
-                split.add(call.task.batch[0].key, call.attempt) if split else (Done(call.task.job, call.attempt),)
-            )
+            yield from split.add(call.task.batch[0].key, result) if split else (Done(call.task.job, result),)
             return
         pool = self._pools[call.stage]
-        pool.largest_bytes = max(pool.largest_bytes, size_bytes)
-        call.task.payload, call.task.size_bytes = call.payload, size_bytes
+        pool.largest_bytes = max(pool.largest_bytes, result)
+        call.task.payload, call.task.size_bytes = call.payload, result
         self._pools[call.stage + 1].queue.append(call.task)
 
     def _redo(self, call: Call) -> Iterator[Done]:

@@ -6,10 +6,10 @@ manifest lies there is done; anything else is work to do, or to take up where a 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.storage.files import attempt_path, commit, write_text
+from pipeline.storage.places import Place, S3Path
 from schemas.base import canonical_json, digest
 from schemas.manifest import Manifest, Part
 
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 class Artefact:
     """A finished piece of work."""
 
-    folder: Path
+    folder: Place
     manifest: Manifest
 
     @property
@@ -61,9 +61,9 @@ class Work:
 class Workspace:
     """A folder of artefacts."""
 
-    root: Path
+    root: Place
 
-    def folder(self, work: Work) -> Path:
+    def folder(self, work: Work) -> Place:
         """Where the artefact of `work` lies, or will."""
         return self.root / work.stage / work.fingerprint
 
@@ -77,7 +77,7 @@ class Workspace:
         write_text(self.folder(work) / MANIFEST, manifest.model_dump_json(indent=1))
         return Artefact(self.folder(work), manifest)
 
-    def once(self, work: Work, build: Callable[[Path], Mapping[str, int]]) -> Artefact:
+    def once(self, work: Work, build: Callable[[Place], Mapping[str, int]]) -> Artefact:
         """A whole-dataset step: `build(folder)` fills a folder of this attempt, which then appears as a whole.
 
         `build` returns counts for the manifest. Nothing of a killed attempt is ever seen or reused.
@@ -85,6 +85,8 @@ class Workspace:
         if found := self.find(work):
             return found
         folder = self.folder(work)
+        if isinstance(folder, S3Path):
+            return self._once_in_store(work, folder, build)
         folder.parent.mkdir(parents=True, exist_ok=True)
         attempt = attempt_path(folder)
         attempt.mkdir()
@@ -99,8 +101,17 @@ class Workspace:
             raise
         return Artefact(folder, manifest)
 
+    def _once_in_store(self, work: Work, folder: S3Path, build: Callable[[Place], Mapping[str, int]]) -> Artefact:
+        """Objects cannot be renamed together: they are put where they belong, and the manifest, last, makes them seen.
 
-def load(folder: Path) -> Artefact | None:
+        Another run that does the same puts the same bytes; what a killed one left is overwritten, or named by nobody.
+        """
+        manifest = work.manifest(summary=build(folder))
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=1))
+        return Artefact(folder, manifest)
+
+
+def load(folder: Place) -> Artefact | None:
     """The artefact in `folder`, or None while its manifest is missing."""
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")

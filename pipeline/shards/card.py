@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline.storage.files import write_text
-from schemas.ledger import Ledger
+from schemas.ledger import CARD, Ledger
 from schemas.sample import Split
 
 _TEMPLATE = "card.md.jinja"
@@ -17,7 +17,7 @@ _TOKENS = (("llm_tokens", "LLM tokens"), ("visual_tokens", "visual tokens"))
 
 def write_card(folder: Path, ledger: Ledger) -> None:
     """Writes the card from the ledger alone."""
-    write_text(folder / "README.md", card(ledger))
+    write_text(folder / CARD, card(ledger))
 
 
 def card(ledger: Ledger) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pipeline.shards.contents import column_names, names_of
 from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index
 from pipeline.shards.kept import Kept
 from pipeline.shards.members import Member, check_names, feature_members, frame_members
@@ -21,8 +22,9 @@ from pipeline.shards.writer import write_ledger
 from pipeline.storage.files import link, published, write_text
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
 from schemas.base import Name, Record, Sha256, digest
-from schemas.ledger import INDEX, Column, ColumnSample, ColumnShard, Count, Ledger
+from schemas.ledger import CARD, INDEX, LEDGER, Column, ColumnSample, ColumnShard, Count, Ledger
 from schemas.recipe import ShardsSpec
+from schemas.rejection import REJECTIONS
 from schemas.sample import Modality, Sample, Split
 
 COLUMN = "column.json"
@@ -101,9 +103,12 @@ def join(
     for encoder, path in columns.items():
         _check_aligned(shards, path, encoder, list(told.total))
     written = {encoder: WrittenColumn.read(path) for encoder, path in columns.items()}
-    for source in (shards, *columns.values()):
-        for path in sorted(p for p in source.rglob("*") if p.is_file() and p.name not in _REWRITTEN):
-            link(path, folder / path.relative_to(source))
+    for name in (*names_of(told), REJECTIONS):
+        if name not in (LEDGER, CARD) and (name != REJECTIONS or (shards / name).is_file()):
+            link(shards / name, folder / name)
+    for encoder, path in columns.items():
+        for name in column_names(written[encoder].column):
+            link(path / name, folder / name)
     ledger = _joined(told, [written[name] for name in encoders if name in written], encoders, recipe_sha256)
     write_ledger(folder, ledger)
     return ledger
@@ -117,9 +122,6 @@ def _check_aligned(shards: Path, column: Path, encoder: str, splits: Sequence[st
         )
         if not own.equals(theirs):
             raise ValueError(f"the column {encoder} is of other {split} samples than the shards")
-
-
-_REWRITTEN = {"ledger.json", "README.md", "manifest.json", COLUMN}
 
 
 def _joined(told: Ledger, columns: Sequence[WrittenColumn], encoders: Sequence[str], recipe: Sha256) -> Ledger:

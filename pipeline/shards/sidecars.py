@@ -25,6 +25,17 @@ _ENERGON_PARTS = {"train": Split.TRAIN, "val": Split.HELDOUT, "test": None}
 
 INDEX_END = ".idx"
 """Of the name of a tar's index."""
+_ENERGON = ".nv-meta"
+
+
+def wids_name(split: Split) -> str:
+    """Of the file that wids reads."""
+    return f"shardindex-{split}.json"
+
+
+def energon_names() -> list[str]:
+    """Of the files that Energon reads, by their paths in the mixture's folder."""
+    return [f"{_ENERGON}/{name}" for name in (".info.json", "split.yaml", "dataset.yaml")]
 
 
 def write_tar_index(tar: Path, offsets: Sequence[int], exclusive_end: int) -> None:
@@ -48,12 +59,11 @@ def write_wids(folder: Path, ledger: Ledger) -> None:
                 "name": f"{ledger.recipe}-{split}",
                 "shardlist": shards,
             }
-            write_text(folder / f"shardindex-{split}.json", json.dumps(index, indent=1) + "\n")
+            write_text(folder / wids_name(split), json.dumps(index, indent=1) + "\n")
 
 
 def write_energon(folder: Path, ledger: Ledger) -> None:
     """`.nv-meta/{.info.json,split.yaml,dataset.yaml}`: a crude dataset, its samples are plain dicts."""
-    meta = folder / ".nv-meta"
     counts = {shard.name: shard.count.samples for shard in ledger.shards}
     parts = {
         part: [shard.name for shard in ledger.shards if shard.split is split]
@@ -61,6 +71,10 @@ def write_energon(folder: Path, ledger: Ledger) -> None:
     }
     kind = {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"}
     info = {"energon_version": ENERGON_VERSION, "shard_counts": counts}
-    write_text(meta / ".info.json", json.dumps(info, indent=2))
-    write_text(meta / "split.yaml", yaml.safe_dump({"split_parts": parts, "exclude": []}, sort_keys=False))
-    write_text(meta / "dataset.yaml", yaml.safe_dump(kind, sort_keys=False))
+    texts = [
+        json.dumps(info, indent=2),
+        yaml.safe_dump({"split_parts": parts, "exclude": []}, sort_keys=False),
+        yaml.safe_dump(kind, sort_keys=False),
+    ]
+    for name, text in zip(energon_names(), texts, strict=True):
+        write_text(folder / name, text)

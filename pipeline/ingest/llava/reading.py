@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.storage.places import Place
 from schemas.base import InputError, canonical_json, sha256_text
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -25,7 +25,7 @@ class Item:
     """File and line, or file and place in the list."""
 
 
-def read_items(path: Path) -> Iterator[Item]:
+def read_items(path: Place) -> Iterator[Item]:
     """Every entry of a `.json` list, or of a `.jsonl` file read line by line; blank lines are none.
 
     NaN is read as null: it is what pandas writes for a value that is missing. Raises InputError
@@ -38,7 +38,7 @@ def read_items(path: Path) -> Iterator[Item]:
     raise InputError(f"{path}: expected a name ending in .json (one list) or .jsonl (one object a line)")
 
 
-def _read_list(path: Path) -> Iterator[Item]:
+def _read_list(path: Place) -> Iterator[Item]:
     try:
         values = _loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -49,7 +49,7 @@ def _read_list(path: Path) -> Iterator[Item]:
         yield _item(value, f"{path.name}[{index}]")
 
 
-def _read_lines(path: Path) -> Iterator[Item]:
+def _read_lines(path: Place) -> Iterator[Item]:
     with path.open("rb") as file:
         for number, (line, whole) in enumerate(_lines(file), start=1):
             where = f"{path.name}:{number}"

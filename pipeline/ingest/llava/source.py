@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pipeline.ingest.llava.reading import read_items
 from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
-from pipeline.storage.files import stamp
+from pipeline.storage.nearby import Stamps
+from pipeline.storage.places import Place, S3Path, place
 from schemas.base import InputError, canonical_json
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Generator, MediaRef, Modality, Sample
@@ -31,31 +32,31 @@ class Llava(Source):
         So a medium that was missing and is there now, or was replaced, is looked at again.
         Raises InputError when the annotation file cannot be read.
         """
-        path, root = Path(self.spec.annotations), Path(self.spec.media_root)
+        path, root = place(self.spec.annotations), place(self.spec.media_root)
         if not path.is_file():
             raise InputError(f"source {self.spec.name}: no annotation file {str(path)!r}: mend `annotations`")
         with path.open("rb") as file:
             annotations = hashlib.file_digest(file, "sha256").hexdigest()
-        media = hashlib.sha256()
+        media, stamps = hashlib.sha256(), Stamps(root)
         for item in read_items(path):
             for name in _named(item.payload.get("value")):
-                media.update(canonical_json([name, stamp(root / name)]).encode())
+                media.update(canonical_json([name, stamps.of(name)]).encode())
         parts = {"annotations_sha256": annotations, "media_sha256": media.hexdigest()}
         return canonical_json({**parts, "spec": self.spec.model_dump(mode="json")})
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """The user's folder; nothing is written there, nor into `folder`."""
-        return Path(self.spec.media_root)
+        return place(self.spec.media_root)
 
     def entries(self) -> Iterator[Entry]:
         """One entry a list item or line, broken ones too. Raises ValueError as `read_items` does."""
         seen: Counter[str] = Counter()
-        for item in read_items(Path(self.spec.annotations)):
+        for item in read_items(place(self.spec.annotations)):
             key = make_key(self.spec.name, item.identity, seen[item.identity])
             seen[item.identity] += 1
             yield Entry(key, item.payload, item.where)
 
-    def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
+    def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample with one `QuestionAnswer` a round; whether its media exist is probed later."""
         try:
             return self._sample(entry.key, entry.payload)
@@ -100,6 +101,8 @@ class Llava(Source):
         if plain.is_absolute() or ".." in plain.parts or "\0" in path:
             mend = "give a path relative to media_root, without '..'"
             raise RefusedError(Reason.UNSAFE_PATH, kind, path, mend)
+        if isinstance(place(self.spec.media_root), S3Path):
+            return plain.as_posix()
         # os.path.realpath, unlike Path.resolve, does not raise on links that form a loop.
         root = os.path.realpath(self.spec.media_root)
         if not Path(os.path.realpath(Path(root, plain))).is_relative_to(root):

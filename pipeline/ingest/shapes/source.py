@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 from pipeline.ingest.shapes.questions import ask, caption, events
 from pipeline.ingest.shapes.scene import Film, draw_film, stream
 from pipeline.ingest.source import Entry, Source
 from pipeline.storage.files import published
+from pipeline.storage.places import Place
 from schemas.base import canonical_json, digest
 from schemas.sample import Annotation, Category, Generator, MediaRef, Modality, Sample, Split
 from schemas.sources import ShapesSource
@@ -29,7 +29,7 @@ class Shapes(Source):
         """Of renderer, seed and counts; PyAV's version is in it, as its libx264 decides the bytes."""
         return canonical_json({"shapes": VERSION, "av": version("av"), "spec": self.spec.model_dump(mode="json")})
 
-    def media_root(self, folder: Path) -> Path:
+    def media_root(self, folder: Place) -> Place:
         """`folder` itself: films are rendered into it."""
         return folder
 
@@ -41,7 +41,7 @@ class Shapes(Source):
                 key = f"{self.spec.name}-{split}-{index:06}-{tag}"
                 yield Entry(key, {"split": str(split), "index": index}, where=f"film {index} of {split}")
 
-    def sample(self, entry: Entry, folder: Path) -> Sample:
+    def sample(self, entry: Entry, folder: Place) -> Sample:
         """The film as a sample; rendered to `folder/<key>.mp4` unless it is there."""
         split, index = Split(entry.payload["split"]), int(entry.payload["index"])
         film = draw_film(stream(self.spec.seed, split, index, "film"))
@@ -70,7 +70,7 @@ class Shapes(Source):
         return rng.choice(asked), ask(film, rng)
 
 
-def _render_to(path: Path, film: Film) -> None:
+def _render_to(path: Place, film: Film) -> None:
     """Publishes whole files only: workers that race write equal bytes under names of their own."""
     from pipeline.ingest.shapes.render import render
 
