@@ -1,5 +1,6 @@
-"""What a store or its client raises, told as an InputError that shows the URL and the mend, and no secret."""
+"""What a store or its client raises, told as an error that shows the URL and the mend, and no secret."""
 
+import errno
 from typing import Any
 
 from schemas.base import InputError
@@ -7,6 +8,48 @@ from schemas.stores import S3Url
 
 LOG_IN = "log in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 REACH = "check AWS_ENDPOINT_URL, the region and the network"
+
+
+class StoreError(InputError, OSError):
+    """What a store refused, or could not do: an OSError for code, and for the user a message with the mend."""
+
+    number = errno.EIO
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = self.number
+
+
+class AbsentError(StoreError, FileNotFoundError):
+    """No such object."""
+
+    number = errno.ENOENT
+
+
+class PresentError(StoreError, FileExistsError):
+    """An object is there that was to be made anew."""
+
+    number = errno.EEXIST
+
+
+class DeniedError(StoreError, PermissionError):
+    """No permission, or no usable credentials."""
+
+    number = errno.EACCES
+
+
+_CLASSES = {
+    "NoSuchKey": AbsentError,
+    "AccessDenied": DeniedError,
+    "credentials": DeniedError,
+    "absent credentials": DeniedError,
+}
+_NEEDS = {
+    "Put": "s3:PutObject", "Create": "s3:PutObject", "Upload": "s3:PutObject", "Complete": "s3:PutObject",
+    "Copy": "s3:PutObject on it and s3:GetObject on its source", "Delete": "s3:DeleteObject",
+    "Abort": "s3:AbortMultipartUpload",
+}  # fmt: skip
+"""What an operation whose name begins so needs; the others read."""
 _REASONS = {
     "NoSuchBucket": ("no such bucket", "check its name, and AWS_ENDPOINT_URL if the store is not Amazon's"),
     "NoSuchKey": ("no such object", "check its path; the URL of a folder ends in '/'"),
@@ -15,6 +58,14 @@ _REASONS = {
         "allow s3:GetObject on it and s3:ListBucket on its bucket (without the latter a store also answers so "
         "about objects that do not exist), or take other credentials",
     ),
+    "NoSuchUpload": (
+        "its upload went away before it was done",
+        "see that neither `mixture clean` nor a rule of the bucket removes uploads under way, and run the same "
+        "command again",
+    ),
+    "damaged": ("bytes were damaged on their way to the store", "run the same command again"),
+    "full": ("the store has no room left", "make room there, or raise its quota, and run the same command again"),
+    "conflict": ("another run was writing it", "run the same command again when that one has ended"),
     "changed": ("changed, or went away, while this run was using it", "run the same command again to take it anew"),
     "credentials": ("the store does not accept the credentials, or they have expired", LOG_IN),
     "absent credentials": ("no usable credentials", LOG_IN),
@@ -30,6 +81,12 @@ _SAME = {
     "NoSuchVersion": "changed",
     "PreconditionFailed": "changed",
     "412": "changed",
+    "BadDigest": "damaged",
+    "InvalidDigest": "damaged",
+    "XAmzContentSHA256Mismatch": "damaged",
+    "ConditionalRequestConflict": "conflict",
+    "OperationAborted": "conflict",
+    **dict.fromkeys(("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507"), "full"),
     **dict.fromkeys(
         (
             "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "RequestExpired",
@@ -51,10 +108,20 @@ def client_faults() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
     from s3transfer.exceptions import S3DownloadFailedError
 
-    return (Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, ChangedError)
+    return (
+        Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, ChangedError,
+        *body_faults(),
+    )  # fmt: skip
 
 
-def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> InputError:
+def body_faults() -> tuple[type[Exception], ...]:
+    """What reading the body of an answer raises when it breaks off."""
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+    return (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+
+
+def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> StoreError:
     """The user's view of `error`, which is one of `client_faults()`; `seen` is whether the object was there before.
 
     The libraries' own texts are left out: some quote the whole URL of a request, signature included.
@@ -64,10 +131,13 @@ def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> InputErr
     if seen and kind == "NoSuchKey":
         kind = "changed"
     if kind not in _REASONS:
-        return InputError(f"{url}: the store at {endpoint} refused: {kind}; ask its keeper, or give a local copy")
+        return StoreError(f"{url}: the store at {endpoint} refused: {kind}; ask its keeper, or give a local copy")
     told, mend = _REASONS[kind]
+    for begin, needed in _NEEDS.items() if kind == "AccessDenied" else ():
+        if getattr(error, "operation_name", "").startswith(begin):
+            mend = f"allow {needed}, or take other credentials"
     where = f" at {endpoint}" if kind in {"NoSuchBucket", "credentials", "unreachable", "strange", "busy"} else ""
-    return InputError(f"{url}: {told}{where} ({_named(error)}); {mend}")
+    return _CLASSES.get(kind, StoreError)(f"{url}: {told}{where} ({_named(error)}); {mend}")
 
 
 def _kind(error: Exception) -> str:

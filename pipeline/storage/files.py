@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: written under a name of their own attempt, then renamed."""
+"""Files that appear whole or not at all, on a disk or in an object store.
+
+On a disk an attempt is a file (or folder) under a name of its own, then renamed; in a store it is an upload that is
+not completed. The driver alone commits either.
+"""
 
 import errno
 import os
@@ -7,6 +11,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple, TypeVar, cast
+
+from pipeline.storage import listing
+from pipeline.storage.attempts import S3Attempt
+from pipeline.storage.client import client
+from pipeline.storage.copying import copy_object
+from pipeline.storage.faults import StoreError
+from pipeline.storage.places import Place, S3Path
+from pipeline.storage.reading import get_range
+from pipeline.storage.writing import Part, Written
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 ATTEMPT_PREFIX = ".attempt-"
 """Names that begin so are work in progress or the remains of a killed run; readers ignore them."""
@@ -16,13 +32,24 @@ _NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 """Answers of the kernel to what these two file systems cannot do together."""
 
 
-def attempt_path(path: Path) -> Path:
-    """A sibling of `path` that no other attempt, on this machine or another, will write to."""
+def attempt_path(path: AnyPlace) -> AnyPlace:
+    """Where to write what `path` is to become; no other attempt, on this machine or another, will write there.
+
+    On a disk it is a sibling, a file or a folder. In a store it is a file only, and a value that carries what was
+    written: a worker sends it back to the driver, who commits it.
+    """
+    if isinstance(path, S3Path):
+        return cast("AnyPlace", S3Attempt.of(path))
     return path.with_name(f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}")
 
 
-def commit(attempt: Path, path: Path) -> None:
+def commit(attempt: Place, path: Place) -> None:
     """Makes a finished attempt the file (or new folder) `path`, durably; readers see all of it or nothing."""
+    if isinstance(attempt, S3Path) or isinstance(path, S3Path):
+        if not isinstance(attempt, S3Attempt) or attempt.target != path:
+            raise ValueError(f"{attempt} is no attempt of {path}")
+        attempt.commit()
+        return
     for file in sorted(attempt.rglob("*")) if attempt.is_dir() else ():
         _sync(file)
     _sync(attempt)
@@ -31,7 +58,7 @@ def commit(attempt: Path, path: Path) -> None:
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
+def published(path: AnyPlace) -> Iterator[AnyPlace]:
     """Yields an attempt path to write; it becomes `path` if the block ends well, and goes if it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     attempt = attempt_path(path)
@@ -42,14 +69,17 @@ def published(path: Path) -> Iterator[Path]:
         attempt.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Publishes `text` as UTF-8."""
     with published(path) as attempt:
         attempt.write_text(text, encoding="utf-8")
 
 
-def link(source: Path, target: Path) -> None:
-    """Makes `target` another name of the file `source`; a copy where the file system has no links."""
+def link(source: Place, target: Place) -> None:
+    """Makes `target` another name of the file `source`; a copy where there are no links."""
+    if isinstance(source, S3Path) or isinstance(target, S3Path):
+        copy(source, target)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
@@ -59,28 +89,108 @@ def link(source: Path, target: Path) -> None:
         copy(source, target)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copies inside the kernel where it can; file systems with shared extents (XFS, Btrfs) copy nothing at all."""
+def copy(source: Place, target: Place) -> None:
+    """Copies inside the kernel, or inside the store, where they can; else as a stream within fixed memory.
+
+    File systems with shared extents (XFS, Btrfs) copy nothing at all.
+    """
+    if isinstance(source, S3Path) and isinstance(target, S3Path) and not isinstance(target, S3Attempt):
+        copy_object(source.url, source.stat(), target.url)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
-        try:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), 2**30):
-                pass
-        except OSError as error:
-            if error.errno not in _NOT_HERE:
-                raise
-            shutil.copyfileobj(reader, writer, 1 << 20)  # from where the kernel left off
-        os.fsync(writer.fileno())
+        if isinstance(source, S3Path) or isinstance(target, S3Path):
+            shutil.copyfileobj(reader, writer, 1 << 20)
+        else:
+            _copy_in_kernel(reader, writer)
+        if isinstance(target, Path):
+            writer.flush()
+            os.fsync(writer.fileno())
 
 
-def stamp(path: Path) -> list[list[str | int]]:
-    """Name, size and time of change (ns) of a file, or of each file of a folder; nothing for what is not there.
+def _copy_in_kernel(reader: IO[bytes], writer: IO[bytes]) -> None:
+    try:
+        while os.copy_file_range(reader.fileno(), writer.fileno(), 2**30):
+            pass
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        shutil.copyfileobj(reader, writer, 1 << 20)  # from where the kernel left off
 
-    A cheap stand-in for a digest in a fingerprint: another machine does the work again, but files
-    that were changed in place are never taken for the old ones.
+
+def stamp(path: Place) -> list[list[str | int]]:
+    """Name, size and time of change (ns; in a store the ETag) of a file, or of each file of a folder.
+
+    Nothing for what is not there. A cheap stand-in for a digest in a fingerprint: another machine does the work
+    again, but files that were changed in place are never taken for the old ones.
     """
+    if isinstance(path, S3Path):
+        seen = [(path, path.stat())] if path.is_file() else path.objects()
+        return [[object_.name, stat.st_size, stat.etag] for object_, stat in seen]
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def read_range(path: Place, start: int, size: int) -> bytes:
+    """Bytes [start, start + size) of a file, fewer where it ends before. Raises OSError where it cannot be read."""
+    if isinstance(path, S3Path):
+        return get_range(path.url, start, size) if size else b""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def remove_tree(path: Place) -> None:
+    """Removes a file, or a folder and all in it; an attempt, too. Nothing for what is not there."""
+    if isinstance(path, S3Attempt):
+        path.unlink(missing_ok=True)
+    elif isinstance(path, S3Path):
+        keys = [found.key for found, _ in path.objects()] + ([path.key] if path.key else [])
+        for start in range(0, len(keys), 1000):
+            _delete(path, keys[start : start + 1000])
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _delete(folder: S3Path, keys: list[str]) -> None:
+    store = client()
+    with store.told(folder.url):
+        answer = store.s3.delete_objects(
+            Bucket=folder.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+    for error in answer.get("Errors", ()):
+        url, code = S3Path(folder.bucket, error.get("Key", "")), error.get("Code")
+        raise StoreError(f"{url}: cannot be removed ({code}); allow s3:DeleteObject on it")
+
+
+class Remains(NamedTuple):
+    """What a killed run left."""
+
+    attempt: Place
+    """`remove_tree` removes it."""
+    files: int
+    size: int
+    """Bytes."""
+
+
+def remains(folder: Place) -> list[Remains]:
+    """Attempts under a folder that nobody committed; those of a run that goes on are among them."""
+    if isinstance(folder, S3Path):
+        return [_upload(S3Path(*url), upload) for url, upload in listing.uploads(folder.folder_url)]
+    return [_left(path) for path in sorted(folder.rglob(f"{ATTEMPT_PREFIX}*"))]
+
+
+def _upload(path: S3Path, upload: str) -> Remains:
+    size = listing.uploaded(path.url, upload)
+    held = Written(upload, (Part("", 0, size, False),), b"")
+    return Remains(S3Attempt(path.bucket, path.key, "", [held]), 1, size)
+
+
+def _left(path: Path) -> Remains:
+    sizes = [p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()]
+    return Remains(path, len(sizes), sum(sizes))
 
 
 def _sync(path: Path) -> None:
