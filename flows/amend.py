@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pipeline.storage.places import place as located
 
 from flows.account import sample_settings
 from pipeline.features.origins import Stamp
@@ -25,6 +24,8 @@ from pipeline.shards.columns import WrittenColumn
 from pipeline.shards.index import candidate_digest, column_index, read_index
 from pipeline.shards.kept import Kept, OldTars
 from pipeline.storage.files import ATTEMPT_PREFIX, write_text
+from pipeline.storage.places import Place
+from pipeline.storage.places import place as located
 from schemas.base import InputError, digest
 from schemas.encoders import EncoderSpec
 from schemas.ledger import INDEX, KEPT_PREFIX_BOUND, LEDGER, Account, Change, ColumnSample, Ledger, ShardSample
@@ -212,7 +213,8 @@ def _standing_ledger(recipe: Recipe, workspace: Workspace) -> Ledger:
 
 def _artefacts(workspace: Workspace, stage: str) -> Iterator[Artefact]:
     """Whole ones, by name."""
-    for folder in sorted((workspace.root / stage).glob("*")):
+    folders: list[Place] = [*(workspace.root / stage).glob("*")]
+    for folder in sorted(folders, key=str):
         if not folder.name.startswith(ATTEMPT_PREFIX) and (artefact := load(folder)):
             yield artefact
 

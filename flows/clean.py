@@ -9,9 +9,7 @@ from pipeline.storage.places import Place
 from schemas.ledger import LEDGER, Ledger
 
 
-def clean_workspace(
-    root: Place, output: Place, everything: bool = False, columns: bool = False
-) -> tuple[int, int]:
+def clean_workspace(root: Place, output: Place, everything: bool = False, columns: bool = False) -> tuple[int, int]:
     """Removes attempts that nobody will finish, also at `output`, or the whole workspace too.
 
     `columns` removes the columns, too, that the mixture at `output` does not hold; asked for again, they are

@@ -358,7 +358,9 @@ def evaluate(
         raise typer.Exit(FINDING)
 
 
-def _recounted(folder: "Place", workers: int | None, quick: bool, exclude: list[str] | None = None) -> "AuditReport":
+def _recounted(
+    folder: "Place", workers: int | None, quick: bool, exclude: list[str] | None = None
+) -> "AuditReport":
     from flows.exclusion_files import read_exclusions
     from flows.recount import recounted
     from pipeline.audit.excluded import ExcludedCheck

@@ -1,16 +1,15 @@
 """Training on a built mixture, and scoring what came of it; both kept under fingerprints."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pipeline.storage.places import Place, place
 
 from flows.display import Display
 from flows.exclusion_files import changed_exclusions
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.reader import ShardReader
 from pipeline.storage.files import stamp
+from pipeline.storage.nearby import worked_on
+from pipeline.storage.places import Place, place
 from schemas.base import InputError
 from schemas.ledger import Ledger
 from schemas.recipe import Recipe
@@ -37,7 +36,7 @@ def train_work(recipe: Recipe) -> Work:
         raise InputError(
             f"exclusion list {stale[0]} has changed since {recipe.output} was built: `mixture build` it anew"
         )
-    llm = [] if recipe.train.llm.checkpoint == "tiny" else stamp(Path(recipe.train.llm.checkpoint))
+    llm = [] if recipe.train.llm.checkpoint == "tiny" else stamp(place(recipe.train.llm.checkpoint))
     # Their order too, in which the connector joins them: the tars of columns do not tell it.
     encoders = [encoder.name for encoder in ledger.encoders]
     config = {"train": recipe.train.model_dump(mode="json"), "llm": llm, "encoders": encoders}
@@ -56,9 +55,8 @@ def train_mixture(recipe: Recipe, display: Display) -> "Metrics":
     workspace, work = Workspace(place(recipe.workspace)), train_work(recipe)
     if not recipe.train.stages:
         raise InputError("train.stages is empty: name at least one of align, vision, sft in the recipe")
-    folder = workspace.folder(work)
     reader = ShardReader(place(recipe.output), Split.TRAIN)
-    with display.training() as progress:
+    with worked_on(workspace.folder(work)) as folder, display.training() as progress:
         metrics = train(reader, recipe.train, _encoders(recipe), folder, progress)
     workspace.finish(work, ())
     return metrics
@@ -74,8 +72,8 @@ def evaluate_model(recipe: Recipe, display: Display) -> "Scores":
     if trained is None:
         raise LookupError(f"nothing is trained on {recipe.output} yet; run `mixture train`")
     train, heldout = (ShardReader(place(recipe.output), split) for split in (Split.TRAIN, Split.HELDOUT))
-    with display.progress("held-out questions", len(heldout)) as progress:
-        scores = score(train, heldout, load(trained.folder).answer)
+    with worked_on(trained.folder) as folder, display.progress("held-out questions", len(heldout)) as progress:
+        scores = score(train, heldout, load(folder).answer)
         progress(len(heldout), len(heldout))
     workspace.folder(work).mkdir(parents=True, exist_ok=True)
     write(workspace.folder(work) / SCORES, scores)

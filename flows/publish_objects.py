@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
-from pipeline.storage.places import Place, S3Path
 from pydantic import ValidationError
 
 from pipeline.shards.contents import tar_names
 from pipeline.storage.files import copy, write_text
+from pipeline.storage.places import Place, S3Path
 from schemas.base import Name, Record, Sha256, digest
 from schemas.ledger import LEDGER, Ledger
 
@@ -93,8 +93,8 @@ def _kept(old: Ledger, new: Ledger) -> set[str]:
 
 
 def _digests(ledger: Ledger) -> dict[str, Sha256]:
-    tars = [*ledger.shards, *(tar for column in ledger.columns for tar in column.shards)]
-    return {tar.name: tar.sha256 for tar in tars}
+    columns = [tar for column in ledger.columns for tar in column.shards]
+    return {tar.name: tar.sha256 for tar in ledger.shards} | {tar.name: tar.sha256 for tar in columns}
 
 
 def _complete(wanted: Mapping[str, Place], sizes: Mapping[str, int], output: S3Path) -> bool:

@@ -13,9 +13,9 @@ from flows import plan_rows
 from flows.change_rows import CHANGE_COLUMNS, change_rows
 from flows.planning import Plan
 from pipeline.plan.quotas import told
+from pipeline.storage.places import Place, place
 from pipeline.train import METRICS
 from schemas.arrays import EncoderProvenance
-from pipeline.storage.places import Place, place
 from schemas.ledger import LEDGER, Count, Ledger
 from schemas.plan import Quota
 from schemas.recipe import Recipe

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -42,6 +42,20 @@ Rational = Annotated[
     PlainSerializer(str, return_type=str),
 ]
 """An exact number: floats of a YAML file are read as the decimals they were written as."""
+
+
+class File(Protocol):
+    """Of a disk or of an object store."""
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+
+
+class Folder(Protocol):
+    """Of a disk or of an object store."""
+
+    def __truediv__(self, name: str, /) -> File:
+        """A file in it."""
 
 
 class Record(BaseModel):

@@ -1,13 +1,12 @@
 """`ShardSample` (the JSON member of a sample in a tar) and `Ledger` (the account of a mixture)."""
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field
 
 from schemas.arrays import ClipTimes, EncoderProvenance, StorageLoss
-from schemas.base import Key, Name, Rational, Record, Sha256
+from schemas.base import Folder, Key, Name, Rational, Record, Sha256
 from schemas.conversation import Turn
 from schemas.exclusions import ExclusionList
 from schemas.gates import Gates
@@ -289,6 +288,6 @@ class Ledger(Account):
         return tuple(encoder for encoder in self.encoders if encoder.name not in apart)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Folder) -> Self:
         """The ledger of the mixture in `folder`. Raises OSError or ValidationError where there is none."""
         return cls.model_validate_json((folder / LEDGER).read_bytes())

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from pipeline.audit.report_charts import amount, difference, histogram, number, short_bytes, short_duration
 from pipeline.audit.report_view import category_rows, count_rows, split_shares, strata
 from pipeline.storage.files import write_text
+from pipeline.storage.places import Place
 from schemas.base import Record
 from schemas.ledger import Ledger, ShardSample
 
@@ -76,7 +77,7 @@ class ReportFigures(Record):
 
 
 def write_report(
-    path: Path,
+    path: Place,
     ledger: Ledger,
     findings: Sequence[FindingLike],
     gallery: Sequence[GalleryItem],

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from pipeline.audit.findings import Code, FindingLog
 from pipeline.audit.header import BLOCK, HeaderError, parse_header
@@ -65,7 +65,7 @@ class ShardScan:
         self._path, self._name, self._log, self._quick = folder / name, name, log, quick
         self._sha256 = hashlib.sha256()
         self._last = ""
-        self._file: BinaryIO
+        self._file: IO[bytes]
         self._window, self._window_at, self._ahead = b"", 0, _WINDOW
         self.size_bytes = 0
 

@@ -9,13 +9,13 @@ Right means equal after normalisation. Blind baselines belong to the result: Apo
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from string import punctuation
 from typing import Any, Protocol
 
 from pipeline.benchmark.scores import Score, Scores
 from pipeline.benchmark.statistics import answer_prior
 from pipeline.storage.files import write_text
+from pipeline.storage.places import Place
 from schemas.arrays import EncoderProvenance
 from schemas.base import canonical_json
 from schemas.ledger import ShardSample
@@ -99,7 +99,7 @@ def score(train: Reader, heldout: Reader, answer: Answer) -> Scores:
     )
 
 
-def write(path: Path, scores: Scores) -> None:
+def write(path: Place, scores: Scores) -> None:
     """Publishes `scores`, derived numbers included, as canonical JSON."""
     write_text(path, canonical_json(scores.model_dump(mode="json")))
 

@@ -7,7 +7,6 @@ read back is bit-equal to what was written.
 import io
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.runtime.contract import Keyed
+from pipeline.storage.places import Place, S3Path
 from schemas.arrays import Features, FeaturesMeta
 from schemas.base import Record
 from schemas.conversation import Conversation
@@ -38,9 +38,9 @@ def schema() -> pa.Schema:
     )
 
 
-def write_rows(path: Path, outcomes: Sequence[Keyed]) -> None:
+def write_rows(path: Place, outcomes: Sequence[Keyed]) -> None:
     """Writes one row an outcome, in order, with nothing in the file but them: equal input, equal bytes."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
+    with path.open("wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
         for rows in _chunks(outcomes):
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema()))
 
@@ -59,7 +59,7 @@ def _chunks(outcomes: Sequence[Keyed]) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
-def read_rows(path: Path, kind: type[Kind]) -> Iterator[Kind]:
+def read_rows(path: Place, kind: type[Kind]) -> Iterator[Kind]:
     """The outcomes of type `kind` in a part file, in order; arrays are read-only, other rows stay unread."""
     table, record = _table(path), _RECORDS.get(kind.__name__)
     for index, name in enumerate(table["type"].to_pylist()):
@@ -68,33 +68,35 @@ def read_rows(path: Path, kind: type[Kind]) -> Iterator[Kind]:
             yield cast("Kind", record.model_validate_json(row) if record else _from_row(row))
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: Place) -> Iterator[Record]:
     """The record of each row, in order; of features what is told beside their arrays, which stay unread."""
     table = _table(path)
     for name, text in zip(table["type"].to_pylist(), table["json"].to_pylist(), strict=True):
         yield _RECORDS.get(name, FeaturesMeta).model_validate_json(text)
 
 
-def read_row(path: Path, index: int) -> Keyed:
+def read_row(path: Place, index: int) -> Keyed:
     """One outcome of a part file; the others are not read from the disk."""
     return _from_row(_table(path).slice(index, 1).to_pylist()[0])
 
 
-def read_types(path: Path) -> list[tuple[str, str]]:
+def read_types(path: Place) -> list[tuple[str, str]]:
     """(key, type name) of each row, without reading records or arrays."""
     table = _table(path)
     return list(zip(table["key"].to_pylist(), table["type"].to_pylist(), strict=True))
 
 
-def _table(path: Path) -> pa.Table:
+def _table(path: Place) -> pa.Table:
+    if isinstance(path, S3Path):
+        return _opened(path, path.stat().etag, 0)
     status = path.stat()
     return _opened(path, status.st_ino, status.st_mtime_ns)
 
 
 @lru_cache(64)
-def _opened(path: Path, _inode: int, _changed_ns: int) -> pa.Table:
+def _opened(path: Place, _which: int | str, _changed_ns: int) -> pa.Table:
     """Whoever reads in order finds the file open. A part that is written anew is another file."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return pa.ipc.open_file(path.open("rb") if isinstance(path, S3Path) else pa.memory_map(str(path))).read_all()
 
 
 def _to_row(outcome: Keyed) -> dict[str, Any]:

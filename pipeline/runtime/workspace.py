@@ -102,9 +102,9 @@ class Workspace:
         return Artefact(folder, manifest)
 
     def _once_in_store(self, work: Work, folder: S3Path, build: Callable[[Place], Mapping[str, int]]) -> Artefact:
-        """Objects cannot be renamed together: they are put where they belong, and the manifest, last, makes them seen.
+        """Objects cannot be renamed together: they are put where they belong, and the manifest, last, shows them.
 
-        Another run that does the same puts the same bytes; what a killed one left is overwritten, or named by nobody.
+        Another run that does the same puts the same bytes; what a killed one left is overwritten, or named nowhere.
         """
         manifest = work.manifest(summary=build(folder))
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=1))

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline.storage.files import write_text
+from pipeline.storage.places import Place
 from schemas.ledger import CARD, Ledger
 from schemas.sample import Split
 
@@ -15,7 +16,7 @@ _TOKENS = (("llm_tokens", "LLM tokens"), ("visual_tokens", "visual tokens"))
 """Counts that are told where there are any."""
 
 
-def write_card(folder: Path, ledger: Ledger) -> None:
+def write_card(folder: Place, ledger: Ledger) -> None:
     """Writes the card from the ledger alone."""
     write_text(folder / CARD, card(ledger))
 

@@ -9,7 +9,6 @@ and is replaced without a change to any other file but the ledger and the card.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from pipeline.shards.contents import column_names, names_of
@@ -20,6 +19,7 @@ from pipeline.shards.packing import Made, write_tars
 from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
 from pipeline.storage.files import link, published, write_text
+from pipeline.storage.places import Place
 from schemas.arrays import EncoderProvenance, Features, StorageLoss
 from schemas.base import Name, Record, Sha256, digest
 from schemas.ledger import CARD, INDEX, LEDGER, Column, ColumnSample, ColumnShard, Count, Ledger
@@ -50,13 +50,13 @@ class WrittenColumn(Record):
     """Of its members, by split."""
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Place) -> Self:
         """Of the column in `folder`."""
         return cls.model_validate_json((folder / COLUMN).read_bytes())
 
 
 def write_column(
-    folder: Path,
+    folder: Place,
     encoder: str,
     splits: Mapping[Split, Iterable[Encoded | Kept[ColumnSample]]],
     spec: ShardsSpec,
@@ -92,7 +92,7 @@ def write_column(
 
 
 def join(
-    folder: Path, shards: Path, columns: Mapping[str, Path], encoders: Sequence[str], recipe_sha256: Sha256
+    folder: Place, shards: Place, columns: Mapping[str, Place], encoders: Sequence[str], recipe_sha256: Sha256
 ) -> Ledger:
     """Makes `folder` the mixture of `shards` (what `write_mixture` wrote) with `columns` (encoder -> its folder).
 
@@ -114,7 +114,7 @@ def join(
     return ledger
 
 
-def _check_aligned(shards: Path, column: Path, encoder: str, splits: Sequence[str]) -> None:
+def _check_aligned(shards: Place, column: Place, encoder: str, splits: Sequence[str]) -> None:
     for split in splits:
         own, theirs = (
             read_index(folder, split, ["key"], name)["key"]

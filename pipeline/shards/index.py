@@ -5,7 +5,6 @@ A column has an index of its own, so that it comes and goes without a change to 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.storage.places import Place
 from schemas.base import Sha256, digest
 from schemas.ledger import INDEX, ShardSample
 from schemas.sample import Sample, Split
@@ -47,7 +47,7 @@ _ROWS_A_GROUP = 10_000
 
 
 @dataclass(frozen=True)
-class Place:
+class TarPlace:
     """Where one sample lies in its tar."""
 
     offset: int
@@ -61,9 +61,10 @@ class Place:
 class IndexWriter:
     """Writes rows in groups, so that memory stays flat. A context manager."""
 
-    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+    def __init__(self, path: Place, schema: pa.Schema = SCHEMA) -> None:
         # A fixed codec, level and format version: equal rows give equal bytes.
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, version="2.6")
+        self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", compression_level=3, version="2.6")
         self._schema = schema
         self._rows: list[dict[str, Any]] = []
 
@@ -73,7 +74,7 @@ class IndexWriter:
         position: int,
         key: str,
         shard: str,
-        place: Place,
+        place: TarPlace,
         traits: Mapping[str, Any] | None = None,
     ) -> None:
         """Appends the row of one sample; `traits` are what only `index.parquet` tells."""
@@ -103,9 +104,10 @@ class IndexWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._flush()
-        self._writer.close()
+        with self._file:
+            if error is None:
+                self._flush()
+            self._writer.close()
 
 
 def traits(sample: ShardSample) -> dict[str, Any]:
@@ -145,7 +147,8 @@ def column_index(encoder: str) -> str:
     return f"index.{encoder}.parquet"
 
 
-def read_index(folder: Path, split: str, columns: Sequence[str] | None = None, name: str = INDEX) -> pa.Table:
+def read_index(folder: Place, split: str, columns: Sequence[str] | None = None, name: str = INDEX) -> pa.Table:
     """The rows of one split, in order."""
-    table = pq.ParquetFile(folder / name).read(columns=None if columns is None else ["split", *columns])
+    with (folder / name).open("rb") as file:
+        table = pq.ParquetFile(file).read(columns=None if columns is None else ["split", *columns])
     return table.filter(pc.equal(table["split"], split))

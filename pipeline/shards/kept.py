@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow.parquet as pq
 
-from pipeline.shards.index import Place
+from pipeline.shards.index import TarPlace
 from pipeline.shards.members import Member
 from pipeline.shards.reader import PLACE, IndexedSample
+from pipeline.storage.places import Place
 from schemas.base import Record, Sha256
 
 Row = TypeVar("Row", bound=Record)
@@ -37,7 +37,7 @@ class TarEntry(Protocol):
 class OldTar:
     """A finished tar."""
 
-    folder: Path
+    folder: Place
     """Of its mixture."""
     name: str
     """Path there."""
@@ -47,7 +47,7 @@ class OldTar:
     samples: int
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """The file."""
         return self.folder / self.name
 
@@ -60,7 +60,7 @@ class Kept(Generic[Row]):
     tar: OldTar
     number: int
     """In the tar, from 0."""
-    place: Place
+    place: TarPlace
     clips: int
     parse: Callable[[bytes], Row]
 
@@ -92,7 +92,7 @@ class OldTars(Generic[Row]):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         index: str,
         tars: Iterable[TarEntry],
         parse: Callable[[bytes], Row],
@@ -108,7 +108,7 @@ class OldTars(Generic[Row]):
             clips: Of each sample, where the index does not tell.
         """
         names = [*PLACE, "offset", *([] if clips is not None else ["clips"])]
-        self._rows = pq.ParquetFile(folder / index).read(columns=names).combine_chunks()
+        self._rows = pq.ParquetFile((folder / index).open("rb")).read(columns=names).combine_chunks()
         shards: list[str] = self._rows["shard"].to_pylist()
         keys: list[str] = self._rows["key"].to_pylist()
         self.at = {key: at for at, key in enumerate(keys)}
@@ -127,7 +127,7 @@ class OldTars(Generic[Row]):
         found: dict[str, Any] = self._rows.slice(at, 1).to_pylist()[0]
         lists: Sequence[tuple[Any, ...]] = [tuple(found[name]) for name in ("members", "data_offsets", "sizes")]
         tar = self._tars[found["shard"]]
-        place = Place(found["offset"], *lists)
+        place = TarPlace(found["offset"], *lists)
         return Kept(key, tar, at - self._first[tar.name], place, self.clips[key], self._parse)
 
 

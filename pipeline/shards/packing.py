@@ -6,15 +6,15 @@ A tar whose samples all stand in one finished tar of its name, each where it was
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import Generic
 
-from pipeline.shards.index import Place
+from pipeline.shards.index import TarPlace
 from pipeline.shards.kept import Kept, Row, stands
 from pipeline.shards.members import Member
 from pipeline.shards.sidecars import INDEX_END, write_tar_index
 from pipeline.shards.tar import TarShard
 from pipeline.storage.files import link, published
+from pipeline.storage.places import Place
 from schemas.base import Sha256
 from schemas.sample import Split
 
@@ -41,11 +41,11 @@ class WrittenTar(Generic[Row]):
     """Path in the mixture's folder."""
     sha256: Sha256
     size_bytes: int
-    samples: tuple[tuple[Row, Place], ...]
+    samples: tuple[tuple[Row, TarPlace], ...]
 
 
 def write_tars(
-    folder: Path,
+    folder: Place,
     split: Split,
     rows: Iterable[Made[Row] | Kept[Row]],
     samples_per_shard: int,
@@ -74,21 +74,21 @@ def _is_kept(row: Made[Row] | Kept[Row], kept: list[Kept[Row]]) -> bool:
     return False
 
 
-def _link_tar(folder: Path, rows: Sequence[Kept[Row]]) -> WrittenTar[Row]:
+def _link_tar(folder: Place, rows: Sequence[Kept[Row]]) -> WrittenTar[Row]:
     tar = rows[0].tar
     for end in ("", INDEX_END):
         link(tar.folder / f"{tar.name}{end}", folder / f"{tar.name}{end}")
     return WrittenTar(tar.name, tar.sha256, tar.size_bytes, tuple((row.record, row.place) for row in rows))
 
 
-def _write_tar(folder: Path, name: str, rows: Iterable[Made[Row] | Kept[Row]]) -> WrittenTar[Row]:
-    written: list[tuple[Row, Place]] = []
+def _write_tar(folder: Place, name: str, rows: Iterable[Made[Row] | Kept[Row]]) -> WrittenTar[Row]:
+    written: list[tuple[Row, TarPlace]] = []
     with published(folder / name) as attempt, TarShard(attempt) as tar:
         for row in rows:
             offset, members = tar.tell(), row.members()
             data_offsets = tuple(tar.add(f"{row.key}.{m.suffix}", m.payload) for m in members)
             suffixes, sizes = tuple(m.suffix for m in members), tuple(len(m.payload) for m in members)
-            written.append((row.record, Place(offset, suffixes, data_offsets, sizes)))
+            written.append((row.record, TarPlace(offset, suffixes, data_offsets, sizes)))
         exclusive_end = tar.tell()
     write_tar_index(folder / name, [place.offset for _, place in written], exclusive_end)
     return WrittenTar(name, tar.sha256, tar.size, tuple(written))

@@ -4,11 +4,9 @@ No file stays open between reads, so a reader may be pickled, forked and used fr
 """
 
 import io
-import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,8 @@ from pydantic import ValidationError
 
 from pipeline.shards.index import column_index, read_index
 from pipeline.shards.mjpeg import MjpegError, from_mjpeg
+from pipeline.storage.files import read_range
+from pipeline.storage.places import Place
 from schemas.arrays import EncoderProvenance, restored
 from schemas.ledger import INDEX, LEDGER, Ledger, ShardSample
 from schemas.sample import Category, Modality
@@ -49,7 +49,7 @@ class ShardReader:
     Raises ShardError when the folder has no index or ledger, or no sample of the split.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Place, split: str) -> None:
         self._folder, self._split = folder, split
         if absent := [name for name in (INDEX, LEDGER) if not (folder / name).is_file()]:
             raise ShardError(f"{folder} has no {' and no '.join(absent)}: give the folder of a finished mixture")
@@ -127,7 +127,7 @@ class ShardReader:
 class IndexedSample:
     """The members of one indexed sample."""
 
-    def __init__(self, path: Path, row: dict[str, Any]) -> None:
+    def __init__(self, path: Place, row: dict[str, Any]) -> None:
         self._path, self._key = path, row["key"]
         self._where = f"{row['shard']}, sample {self._key}"
         places = zip(row["data_offsets"], row["sizes"], strict=True)
@@ -174,13 +174,9 @@ class IndexedSample:
                 "of this mixture; frames are stored only where the recipe's shards.frames_for asks for them"
             )
         try:
-            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return {suffix: self._payload(suffix) for suffix in suffixes}
         except OSError as error:
-            raise ShardError(f"{self._where}: cannot open {self._path}: {error.strerror}") from error
-        try:
-            return {suffix: self._payload(handle, suffix) for suffix in suffixes}
-        finally:
-            os.close(handle)
+            raise ShardError(f"{self._where}: cannot open {self._path}: {error.strerror or error}") from error
 
     def record(self, payload: bytearray) -> ShardSample:
         """The JSON member as a record of the indexed key."""
@@ -202,18 +198,14 @@ class IndexedSample:
             raise ShardError(f"{self._where}: {suffix} is {array.dtype} {array.shape}, not 5-D {np.dtype(dtype)}")
         return array
 
-    def _payload(self, handle: int, suffix: str) -> bytearray:
+    def _payload(self, suffix: str) -> bytearray:
         offset, size = self._places[suffix]
-        data = bytearray(tarfile.BLOCKSIZE + size)
-        done = 0
-        while done < len(data):
-            got = os.preadv(handle, [memoryview(data)[done:]], offset - tarfile.BLOCKSIZE + done)
-            if got == 0:
-                raise ShardError(
-                    f"{self._where}: the tar ends at byte {os.fstat(handle).st_size}, but the index puts {suffix} "
-                    f"at [{offset}, {offset + size}): it was cut short. Copy or build it again."
-                )
-            done += got
+        data = bytearray(read_range(self._path, offset - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE + size))
+        if len(data) < tarfile.BLOCKSIZE + size:
+            raise ShardError(
+                f"{self._where}: the tar ends at byte {self._path.stat().st_size}, but the index puts {suffix} "
+                f"at [{offset}, {offset + size}): it was cut short. Copy or build it again."
+            )
         self._check_header(bytes(data[: tarfile.BLOCKSIZE]), suffix, size)
         del data[: tarfile.BLOCKSIZE]
         return data

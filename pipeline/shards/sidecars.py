@@ -10,11 +10,11 @@ The mixture's folder itself is the dataset root of each: shard names are relativ
 import json
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
 from pipeline.storage.files import published, write_text
+from pipeline.storage.places import Place
 from schemas.ledger import Ledger
 from schemas.sample import Split
 
@@ -38,13 +38,13 @@ def energon_names() -> list[str]:
     return [f"{_ENERGON}/{name}" for name in (".info.json", "split.yaml", "dataset.yaml")]
 
 
-def write_tar_index(tar: Path, offsets: Sequence[int], exclusive_end: int) -> None:
+def write_tar_index(tar: Place, offsets: Sequence[int], exclusive_end: int) -> None:
     """`{tar}.idx`: little-endian uint64 header offsets of each sample's first member, then the last one's end."""
     with published(tar.with_name(f"{tar.name}{INDEX_END}")) as attempt:
         attempt.write_bytes(struct.pack(f"<{len(offsets) + 1}Q", *offsets, exclusive_end))
 
 
-def write_wids(folder: Path, ledger: Ledger) -> None:
+def write_wids(folder: Place, ledger: Ledger) -> None:
     """`shardindex-{split}.json` for each split that has shards."""
     for split in Split:
         shards = [
@@ -62,7 +62,7 @@ def write_wids(folder: Path, ledger: Ledger) -> None:
             write_text(folder / wids_name(split), json.dumps(index, indent=1) + "\n")
 
 
-def write_energon(folder: Path, ledger: Ledger) -> None:
+def write_energon(folder: Place, ledger: Ledger) -> None:
     """`.nv-meta/{.info.json,split.yaml,dataset.yaml}`: a crude dataset, its samples are plain dicts."""
     counts = {shard.name: shard.count.samples for shard in ledger.shards}
     parts = {

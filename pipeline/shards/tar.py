@@ -6,17 +6,17 @@ docs/decisions/0003-tar-writer.md says why this is the standard library's tarfil
 import hashlib
 import io
 import tarfile
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
+from pipeline.storage.places import Place
 from schemas.base import Sha256
 
 
 class _HashedFile:
     """A write-only binary file that hashes what passes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         # "x": an attempt's name is its own; meeting a file there is a bug.
         self._file = path.open("xb")
         self._sha256 = hashlib.sha256()
@@ -40,7 +40,7 @@ class _HashedFile:
 class TarShard:
     """Writes members to a tar at `path`, which must not exist yet. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._file = _HashedFile(path)
         self._tar = tarfile.TarFile(
             fileobj=cast("IO[bytes]", self._file), mode="w", format=tarfile.USTAR_FORMAT, copybufsize=1 << 20

@@ -7,7 +7,6 @@ one handed in. Memory holds the arrays of one sample, and the records of one sha
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
-from pathlib import Path
 
 from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
@@ -17,6 +16,7 @@ from pipeline.shards.packing import Made, WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from pipeline.storage.files import copy, published, write_text
+from pipeline.storage.places import Place
 from schemas.arrays import EncoderProvenance
 from schemas.base import InputError, digest
 from schemas.ledger import INDEX, LEDGER, TOKENIZER, Account, Asked, Count, Ledger, ShardEntry, ShardSample
@@ -25,12 +25,12 @@ from schemas.sample import Split
 
 
 def write_mixture(
-    folder: Path,
+    folder: Place,
     splits: Mapping[Split, Iterable[Packed | Kept[ShardSample]]],
     encoders: Sequence[str],
     spec: ShardsSpec,
     account: Account,
-    tokenizer: Path | None = None,
+    tokenizer: Place | None = None,
 ) -> Ledger:
     """Writes the whole artefact into `folder`; `ledger.json` comes last.
 
@@ -63,7 +63,7 @@ def write_mixture(
     return ledger
 
 
-def _keep_tokenizer(folder: Path, tokenizer: Path | None, account: Account) -> None:
+def _keep_tokenizer(folder: Place, tokenizer: Place | None, account: Account) -> None:
     """So that whoever has the mixture can count its tokens again."""
     if tokenizer is not None:
         copy(tokenizer, folder / TOKENIZER)
@@ -72,7 +72,7 @@ def _keep_tokenizer(folder: Path, tokenizer: Path | None, account: Account) -> N
         raise ValueError(f"{tokenizer} has sha256 {found!r}, tokens were counted by {account.tokenizer_sha256!r}")
 
 
-def write_ledger(folder: Path, ledger: Ledger) -> None:
+def write_ledger(folder: Place, ledger: Ledger) -> None:
     """The card, which tells what the ledger tells, then the ledger."""
     write_card(folder, ledger)
     write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")

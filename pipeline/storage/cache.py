@@ -23,7 +23,7 @@ def fetched(kind: str, objects: Sequence[Stored]) -> Path:
     Raises:
         InputError: An object is another by now or cannot be read, or the cache cannot be written.
     """
-    folder = _root() / kind / digest([[str(o.url), o.size, o.etag, o.version] for o in objects])
+    folder = cache_root() / kind / digest([[str(o.url), o.size, o.etag, o.version] for o in objects])
     if not _absent(folder, objects):
         return folder
     try:
@@ -63,7 +63,7 @@ def _absent(folder: Path, objects: Sequence[Stored]) -> list[Stored]:
     return [stored for stored, file in files if not file.is_file() or file.stat().st_size != stored.size]
 
 
-def _root() -> Path:
+def cache_root() -> Path:
     """`$XDG_CACHE_HOME`, which must be absolute, or `~/.cache`, as the XDG base directory specification has it."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     try:

@@ -20,7 +20,7 @@ from pipeline.storage.copying import copy_object
 from pipeline.storage.faults import StoreError
 from pipeline.storage.places import Place, S3Path
 from pipeline.storage.reading import get_range
-from pipeline.storage.writing import Part, Written
+from pipeline.storage.writing import Part, Written, begin, discard
 
 AnyPlace = TypeVar("AnyPlace", bound=Place)
 
@@ -40,7 +40,7 @@ def attempt_path(path: AnyPlace) -> AnyPlace:
     """
     if isinstance(path, S3Path):
         return cast("AnyPlace", S3Attempt.of(path))
-    return path.with_name(f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}")
+    return scratch_path(path)
 
 
 def commit(attempt: Place, path: Place) -> None:
@@ -166,9 +166,9 @@ def _delete(folder: S3Path, keys: list[str]) -> None:
 
 
 class Remains(NamedTuple):
-    """What a killed run left."""
+    """What a killed run left, or what nobody needs any more."""
 
-    attempt: Place
+    place: Place
     """`remove_tree` removes it."""
     files: int
     size: int
@@ -178,8 +178,10 @@ class Remains(NamedTuple):
 def remains(folder: Place) -> list[Remains]:
     """Attempts under a folder that nobody committed; those of a run that goes on are among them."""
     if isinstance(folder, S3Path):
-        return [_upload(S3Path(*url), upload) for url, upload in listing.uploads(folder.folder_url)]
-    return [_left(path) for path in sorted(folder.rglob(f"{ATTEMPT_PREFIX}*"))]
+        scratch = [(path, stat) for path, stat in folder.objects() if path.name.startswith(ATTEMPT_PREFIX)]
+        uploads = [_upload(S3Path(*url), upload) for url, upload in listing.uploads(folder.folder_url)]
+        return [*uploads, *(Remains(path, 1, stat.st_size) for path, stat in scratch)]
+    return [held(path) for path in sorted(folder.rglob(f"{ATTEMPT_PREFIX}*"))]
 
 
 def _upload(path: S3Path, upload: str) -> Remains:
@@ -188,9 +190,24 @@ def _upload(path: S3Path, upload: str) -> Remains:
     return Remains(S3Attempt(path.bucket, path.key, "", [held]), 1, size)
 
 
-def _left(path: Path) -> Remains:
-    sizes = [p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()]
+def held(path: Place) -> Remains:
+    """A file or folder with what it holds; nothing where it is not there."""
+    if isinstance(path, S3Path):
+        sizes = [stat.st_size for _, stat in path.objects()]
+    else:
+        sizes = [p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()]
     return Remains(path, len(sizes), sum(sizes))
+
+
+def scratch_path(path: AnyPlace) -> AnyPlace:
+    """A sibling that no other attempt writes to, and that can be read before anything is committed."""
+    return cast("AnyPlace", path.with_name(f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}"))
+
+
+def check_store(folder: S3Path) -> None:
+    """Raises StoreError unless objects may be written there: one is begun, and never finished."""
+    url = (folder / f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}").url
+    discard(url, begin(url, ""))
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Media where a decoding process can open them: libav reads plain local files only."""
+"""Files of a store where a program can open them that reads a disk only: libav, safetensors."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipeline.storage.files import copy, stamp
+from pipeline.storage.cache import cache_root
+from pipeline.storage.files import ATTEMPT_PREFIX, copy, published, stamp
 from pipeline.storage.places import Place, S3Path, place
+from schemas.base import digest
 
 MANY = 1_000
 """Objects that are asked for one by one; more are listed, 1,000 a request."""
@@ -32,6 +34,37 @@ def nearby(root: str, paths: Sequence[str]) -> Iterator[str]:
                 except FileNotFoundError:
                     continue
         yield folder
+
+
+@contextmanager
+def worked_on(folder: Place) -> Iterator[Path]:
+    """Yields a local folder with all that lies in `folder`: itself, or one in the cache of this machine.
+
+    Whole files that are there in the end are put into `folder`, however the block ends.
+    """
+    if isinstance(folder, Path):
+        yield folder
+        return
+    here = cache_root() / "work" / digest(str(folder))
+    for path, stat in folder.objects():
+        if _size(file := here / path.relative_to(folder)) != stat.st_size:
+            with published(file) as attempt:
+                copy(path, attempt)
+    try:
+        yield here
+    finally:
+        names = [file.relative_to(here) for file in sorted(here.rglob("*")) if file.is_file()]
+        for name in names:
+            is_whole = not any(part.startswith(ATTEMPT_PREFIX) for part in name.parts)
+            if is_whole and _size(folder / name) != _size(here / name):
+                copy(here / name, folder / name)
+
+
+def _size(path: Place) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 class Stamps:

@@ -156,7 +156,7 @@ class ObjectWriter(io.RawIOBase):
                 "object; make it smaller, such as by fewer samples a shard"
             )
         if not self._upload:
-            self._upload = _begin(self._url, self._attempt)
+            self._upload = begin(self._url, self._attempt)
         self._collect(PARTS_AT_ONCE - 1)
         task = client().threads.submit(_upload_part, self._url, self._upload, number, self._buffer)
         self._pending.append(task)
@@ -214,7 +214,8 @@ def discard(url: S3Url, upload: str) -> None:
                 raise
 
 
-def _begin(url: S3Url, attempt: str) -> str:
+def begin(url: S3Url, attempt: str) -> str:
+    """The id of a new upload, to be completed or discarded. Raises StoreError."""
     store = client()
     with store.told(url):
         answer = store.s3.create_multipart_upload(

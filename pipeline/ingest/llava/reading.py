@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from pipeline.storage.places import Place
 from schemas.base import InputError, canonical_json, sha256_text
@@ -64,7 +64,7 @@ def _read_lines(path: Place) -> Iterator[Item]:
                     yield _item(value, where)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
     """Each line, or the head of one that is too long; and whether it is whole."""
     while line := file.readline(MAX_LINE_BYTES + 1):
         whole = len(line) <= MAX_LINE_BYTES

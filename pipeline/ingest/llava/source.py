@@ -35,13 +35,15 @@ class Llava(Source):
         path, root = place(self.spec.annotations), place(self.spec.media_root)
         if not path.is_file():
             raise InputError(f"source {self.spec.name}: no annotation file {str(path)!r}: mend `annotations`")
+        annotations = hashlib.sha256()
         with path.open("rb") as file:
-            annotations = hashlib.file_digest(file, "sha256").hexdigest()
+            while block := file.read(1 << 20):
+                annotations.update(block)
         media, stamps = hashlib.sha256(), Stamps(root)
         for item in read_items(path):
             for name in _named(item.payload.get("value")):
                 media.update(canonical_json([name, stamps.of(name)]).encode())
-        parts = {"annotations_sha256": annotations, "media_sha256": media.hexdigest()}
+        parts = {"annotations_sha256": annotations.hexdigest(), "media_sha256": media.hexdigest()}
         return canonical_json({**parts, "spec": self.spec.model_dump(mode="json")})
 
     def media_root(self, folder: Place) -> Place:
