@@ -32,21 +32,31 @@ def test_the_operations_manual_lists_exactly_these_points():
 class Bench:
     """A disk or a store on which builds are killed, and what it shows of the output."""
 
-    def __init__(self, kind: str, folder: Path, endpoint_env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        endpoint_env: dict[str, str],
+        real: Path | None = None,
+        data: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.real = folder / "store" / BUCKET if kind == "store" else folder
+        self.real = real or folder
         root = f"s3://{BUCKET}" if kind == "store" else str(folder)
         self.places = ["--workspace", f"{root}/ws", "--output", f"{root}/out"]
         self.client = client_of(endpoint_env) if endpoint_env else None
         self.server = ForkServer({**environment(), **endpoint_env}, folder / "forked.log")
-        recipe = mini_recipe(folder, mixture={"total": 20, "shares": {"text": 10, "image": 30, "video": 60}})
+        self.data = data or folder / "data"
+        self.path, self.older = (self._recipe(total) for total in (20, 10))
+
+    def _recipe(self, total: int) -> Path:
+        """Of so many samples; the folder of its data is part of a recipe's digest."""
+        recipe = mini_recipe(self.data, mixture={"total": total, "shares": {"text": 10, "image": 30, "video": 60}})
         recipe["sources"][0] |= {"videos": 14, "heldout": 0}
         recipe["encoders"]["internvideo2"]["store"]["place"] = "column"
         recipe["shards"]["samples_per_shard"] = 6
-        self.path = write_recipe(folder, recipe)
-        recipe["mixture"]["total"] = 19 + 1 - 10
-        (folder / "older").mkdir()
-        self.older = write_recipe(folder / "older", recipe)
+        (self.data / str(total)).mkdir(exist_ok=True)
+        return write_recipe(self.data / str(total), recipe)
 
     def build(self, point=None, path=None):
         return self.server.run(["build", path or self.path, *self.places], point)
@@ -91,7 +101,7 @@ def bench(request, tmp_path_factory):
         made.server.stop()
         return
     with running_rclone(folder / "store") as store:
-        made = Bench("store", folder, settings(store, folder / "cache"))
+        made = Bench("store", folder, settings(store, folder / "cache"), store.folder)
         yield made
         made.server.stop()
 
