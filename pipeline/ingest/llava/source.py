@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pipeline.ingest.llava.reading import read_items
 from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
 from pipeline.storage.files import stamp
-from schemas.base import InputError, canonical_json
+from schemas.base import InputError, canonical_json, digest
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Generator, MediaRef, Modality, Sample
 from schemas.sources import LlavaSource
@@ -24,6 +25,8 @@ class Llava(Source):
 
     def __init__(self, spec: LlavaSource) -> None:
         self.spec = spec
+        self._stamps: list[str] = []
+        """By place in the file, of the media of each entry: as the fingerprint saw them."""
 
     def fingerprint(self) -> str:
         """Of the annotation file's bytes, the spec, and size and time of change of every medium named.
@@ -36,11 +39,11 @@ class Llava(Source):
             raise InputError(f"source {self.spec.name}: no annotation file {str(path)!r}: mend `annotations`")
         with path.open("rb") as file:
             annotations = hashlib.file_digest(file, "sha256").hexdigest()
-        media = hashlib.sha256()
-        for item in read_items(path):
-            for name in _named(item.payload.get("value")):
-                media.update(canonical_json([name, stamp(root / name)]).encode())
-        parts = {"annotations_sha256": annotations, "media_sha256": media.hexdigest()}
+        self._stamps = [
+            digest([[name, stamp(root / name)] for name in _named(item.payload.get("value"))])
+            for item in read_items(path)
+        ]
+        parts = {"annotations_sha256": annotations, "media_sha256": digest(self._stamps)}
         return canonical_json({**parts, "spec": self.spec.model_dump(mode="json")})
 
     def media_root(self, folder: Path) -> Path:
@@ -48,12 +51,16 @@ class Llava(Source):
         return Path(self.spec.media_root)
 
     def entries(self) -> Iterator[Entry]:
-        """One entry a list item or line, broken ones too. Raises ValueError as `read_items` does."""
+        """One entry a list item or line, broken ones too, stamped once `fingerprint` was asked for.
+
+        Raises ValueError as `read_items` does.
+        """
         seen: Counter[str] = Counter()
-        for item in read_items(Path(self.spec.annotations)):
+        items = read_items(Path(self.spec.annotations))
+        for item, stamped in zip(items, chain(self._stamps, repeat("")), strict=False):
             key = make_key(self.spec.name, item.identity, seen[item.identity])
             seen[item.identity] += 1
-            yield Entry(key, item.payload, item.where)
+            yield Entry(key, item.payload, item.where, stamped)
 
     def sample(self, entry: Entry, folder: Path) -> Sample | Rejection:
         """The entry as a sample with one `QuestionAnswer` a round; whether its media exist is probed later."""
