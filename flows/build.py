@@ -23,7 +23,7 @@ from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
 from flows.packing import Packing, Produced
 from flows.publish import check_output, check_writable, publish
-from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
+from flows.quarantine import REJECTIONS, Replaced, read_rejections, replacements, write_quarantine
 from flows.stages import Opened, encoding, talking
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
@@ -95,6 +95,7 @@ class Build:
         self._tokenizer = ""
         self._passes = Passes(self._samples)
         self._chosen: dict[Stratum, Rows] = {}
+        self._replaced: dict[str, Replaced] = {}
         self._waves: list[Wave] = []
         self._talks = Located()
         self._encoded = Located()
@@ -118,7 +119,7 @@ class Build:
 
     def record_rejections(self) -> None:
         """Writes what `mixture quarantine list` reads."""
-        write_quarantine(self.recipe, self.rejections.values())
+        write_quarantine(self.recipe, self.rejections.values(), self._replaced)
 
     def ingest(self, only_plan: bool = False) -> None:
         """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget.
@@ -205,6 +206,7 @@ class Build:
             talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
             check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed)
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
+        self._replaced = replacements(self._candidates, self._chosen, self.rejections.keys())
 
     def _todo(self) -> list[str]:
         """Who is chosen now and not worked on yet. A later pass takes what the first one gave."""
