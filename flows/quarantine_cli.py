@@ -1,6 +1,7 @@
 """`mixture quarantine`: what was refused, why, what mends it, and how it is tried again."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,9 +57,7 @@ def show(
     found, rejections = _opened(recipe, workspace, shares)
     with explained():
         refused = _one(rejections, key)
-        options = {"--workspace": workspace, "--shares": shares}
-        given = [word for name, value in options.items() if value for word in (name, str(value))]
-        again = shlex.join(["mixture", "quarantine", "try", recipe, key, *given])
+        again = _command("quarantine try", [recipe, key], workspace, shares)
         print_shown(refused, Specimens(found), again, as_json)
 
 
@@ -77,7 +76,7 @@ def try_one(
     found, rejections = _opened(recipe, workspace, shares)
     with explained():
         trials = Specimens(found).tried(_one(rejections, key))
-    print_trials(key, trials, as_json)
+    print_trials(key, trials, _command("quarantine requeue", [recipe, key], workspace, shares), as_json)
     if trials[-1].refused:
         raise typer.Exit(FINDING)
 
@@ -85,7 +84,7 @@ def try_one(
 @quarantine_app.command()
 def requeue(
     recipe: RecipeArgument,
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="None: all.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="None: all.")] = None,
     reason: Annotated[list[str] | None, typer.Option(help="Only those of this reason; may be repeated.")] = None,
     stage: Annotated[list[str] | None, typer.Option(help="Only those of this stage; may be repeated.")] = None,
     source: Annotated[
@@ -105,7 +104,14 @@ def requeue(
         if not selected:
             fail(f"none of the {len(rejections)} rejections is meant: nothing to try again", FINDING)
         done = requeue(found, selected)
-    print_requeued(done, len(rejections), recipe, as_json)
+    print_requeued(done, len(rejections), _command("build", [recipe], workspace, shares), as_json)
+
+
+def _command(verb: str, words: Sequence[str], workspace: Path | None, shares: str | None) -> str:
+    """A whole command line for a shell, with the options that were given here."""
+    options = {"--workspace": workspace, "--shares": shares}
+    given = [word for name, value in options.items() if value for word in (name, str(value))]
+    return shlex.join(["mixture", *verb.split(), *words, *given])
 
 
 def _opened(name: str, workspace: Path | None, shares: str | None) -> tuple["Recipe", list["Quarantined"]]:

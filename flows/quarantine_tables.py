@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import Any
 
 from flows.mends import MENDS
@@ -54,8 +54,8 @@ def _shown_lines(refused: Quarantined, media: Sequence[Medium], shown: dict[str,
         yield f"annotation  {shown['annotation']}"
     for medium in media:
         yield f"{medium.kind:11} {medium.place}"
-        yield f"{INDENT}ingest saw  {_bytes(medium.then) if medium.then else 'unknown: ingest did not accept it'}"
-        yield f"{INDENT}now         {_bytes(medium.now) if medium.now else 'no such file'} ({medium.state})"
+        yield from _bytes("ingest saw", medium.then, "unknown: it did not accept it")
+        yield from _bytes(f"now ({medium.state})", medium.now, "no such file")
     yield f"tried       {refused.tries} times" if refused.tries > 1 else "tried       once"
     for place in shown["held_by"]:
         yield f"held by     {place}"
@@ -76,8 +76,8 @@ def place_words(refused: Quarantined) -> str:
     return f"none: it was a reserve of {refused.replaced.stratum}, and the next one was asked instead"
 
 
-def print_trials(key: str, trials: Sequence[Trial], as_json: bool) -> None:
-    """What the stage says."""
+def print_trials(key: str, trials: Sequence[Trial], requeue: str, as_json: bool) -> None:
+    """What the stage says; `requeue` is the command for one that it accepts."""
     if as_json:
         found = [(t.of, t.refused.model_dump(mode="json") if t.refused else None) for t in trials]
         print_json({"key": key, "trials": [{"of": of, "rejection": refused} for of, refused in found]})
@@ -88,32 +88,41 @@ def print_trials(key: str, trials: Sequence[Trial], as_json: bool) -> None:
         print_lines([f"{key}, {trial.of}: {said}"])
         print_lines(_wrapped(refused.detail) if refused else ())
     if not trials[-1].refused:
-        print_lines(["next: mixture quarantine requeue, then mixture build"])
+        print_lines([f"next: {requeue}"])
 
 
-def print_requeued(done: Requeued, known: int, recipe: str, as_json: bool) -> None:
-    """What will be tried again."""
+def print_requeued(done: Requeued, known: int, build: str, as_json: bool) -> None:
+    """What will be tried again, by the command `build`."""
     if as_json:
         print_json({"requeued": done.keys, "shared": done.shared, "rows": done.rows, "mixtures": done.mixtures})
         return
-    print_lines([f"{len(done.keys)} of {known} rejections will be tried again: next, mixture build {recipe}"])
+    print_lines([f"{len(done.keys)} of {known} rejections will be tried again"])
     if done.shared:
         named = ", ".join(done.shared)
-        print_lines(_wrapped(f"and {len(done.shared)} samples of the same media, which changed: {named}"))
+        print_lines(_wrapped(f"and, as their media changed too, {len(done.shared)} more: {named}"))
     if done.mixtures:
-        print_lines(_wrapped(f"{done.mixtures} finished mixtures rest on them: the build makes them anew"))
+        print_lines(_wrapped(f"finished mixtures to be made anew: {done.mixtures}"))
+    print_lines([f"next: {build}"])
 
 
 def _field(name: str, text: str) -> Iterator[str]:
-    width = max(40, shutil.get_terminal_size().columns)
-    yield from wrap(text, width, initial_indent=f"{name:12}", subsequent_indent=" " * 12, break_long_words=False)
+    yield from _filled(text, f"{name:12}", " " * 12)
 
 
-def _bytes(found: Bytes) -> str:
-    return f"sha256 {found.sha256}, {found.size_bytes:,} bytes"
+def _bytes(when: str, found: Bytes | None, otherwise: str) -> Iterator[str]:
+    yield f"{INDENT}{when}: " + (f"{found.size_bytes:,} bytes, sha256" if found else otherwise)
+    if found:
+        yield f"{INDENT}{INDENT}{found.sha256}"
 
 
 def _wrapped(text: str) -> Iterator[str]:
-    width = max(40, shutil.get_terminal_size().columns)
     for line in text.splitlines():
-        yield from wrap(line, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False)
+        yield from _filled(line, INDENT, INDENT)
+
+
+def _filled(text: str, first: str, indent: str) -> list[str]:
+    width = max(40, shutil.get_terminal_size().columns)
+    filler = TextWrapper(
+        width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return filler.wrap(text)

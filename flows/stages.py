@@ -14,7 +14,7 @@ from pipeline.features.stage import Encode
 from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
-from pipeline.ingest.source import Entry
+from pipeline.ingest.source import Entry, Source
 from pipeline.runtime.contract import Stage
 from pipeline.runtime.passes import Pass
 from pipeline.runtime.workspace import Workspace
@@ -40,14 +40,14 @@ class Opened:
     workspace: Workspace
 
     @cached_property
-    def source(self) -> Any:
-        """The `Source`."""
+    def source(self) -> Source:
+        """What reads it."""
         return build_source(self.spec)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the entries and their media, as they are when it is first asked for."""
-        return str(self.source.fingerprint())
+        return self.source.fingerprint()
 
     @cached_property
     def folder(self) -> Path:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flows import requeue as module
 from flows.build import Build
+from flows.clean import clean_workspace
 from flows.display import Display
 from flows.quarantine import read_quarantine
 from flows.recipe_file import load_recipe, settle
@@ -80,7 +81,7 @@ def fresh(recipe, folder):
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("columns", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_is_mended_and_requeued_is_as_if_it_had_never_been_broken(tmp_path, keep_times, columns):
     changes = {}
     if columns:
@@ -98,6 +99,8 @@ def test_what_is_mended_and_requeued_is_as_if_it_had_never_been_broken(tmp_path,
     asked_for = chosen if keep_times else refused
     done = requeue(recipe, asked_for)
     keys = {each.key for each in asked_for}
+    clean_workspace(Path(recipe.workspace), Path(recipe.output))  # the output is still of what was set aside
+    assert set_aside(tmp_path)
     assert (set(done.keys), done.shared, done.mixtures) == (keys, [], 1)
     _, asked = build(recipe)
     # Nothing but these is looked at, talked about or decoded again; a broken one that was never asked may be now.
@@ -110,6 +113,15 @@ def test_what_is_mended_and_requeued_is_as_if_it_had_never_been_broken(tmp_path,
     assert after == fresh(recipe, tmp_path)
     assert audit(tmp_path / "out").ok
     assert [each.key for each in read_quarantine(recipe)] == [e.key for e in refused if e.key not in keys]
+    clean_workspace(Path(recipe.workspace), Path(recipe.output))
+    assert not set_aside(tmp_path)
+    build(recipe)
+    assert contents(tmp_path / "out") == after
+
+
+def set_aside(folder):
+    """What a requeue left for `--amend`."""
+    return [path for stage in ("shards", "columns") for path in (folder / "workspace" / stage).glob("*-1")]
 
 
 def test_what_is_not_mended_fails_again_and_is_told_as_tried_twice(tmp_path):
@@ -125,6 +137,7 @@ def test_what_is_not_mended_fails_again_and_is_told_as_tried_twice(tmp_path):
     assert [(e.key, e.reason, e.tries) for e in again] == [(e.key, e.reason, 2) for e in refused]
 
 
+@pytest.mark.slow
 def test_a_requeue_that_is_killed_anywhere_leaves_a_workspace_whose_next_build_is_right(tmp_path, monkeypatch):
     path, whole = broken(tmp_path)
     recipe = load_recipe(str(path))
