@@ -5,7 +5,7 @@ the shards and columns whose tars have the digests that the output's ledger tell
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,11 @@ from pipeline.features.origins import Stamp
 from pipeline.plan.amend import HOLE, Standing, amend, moved, turnover, worst_prefix
 from pipeline.plan.choose import Candidates, Rows
 from pipeline.plan.order import place
-from pipeline.runtime.workspace import Artefact, Work, Workspace, load
+from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.columns import WrittenColumn
 from pipeline.shards.index import candidate_digest, column_index, read_index
 from pipeline.shards.kept import Kept, OldTars
-from pipeline.storage.files import ATTEMPT_PREFIX, write_text
-from pipeline.storage.places import Place
+from pipeline.storage.files import write_text
 from pipeline.storage.places import place as located
 from schemas.base import InputError, digest
 from schemas.encoders import EncoderSpec
@@ -64,7 +63,8 @@ class Base:
         there = Work(
             manifest.stage, manifest.version, {k: v for k, v in config.items() if k != BASE}, manifest.inputs
         )
-        if there.fingerprint == asked.fingerprint and _same_account(Ledger.read(self.shards.folder), self.ledger):
+        is_asked = self.shards.is_current and there.fingerprint == asked.fingerprint
+        if is_asked and _same_account(Ledger.read(self.shards.folder), self.ledger):
             return Work(manifest.stage, manifest.version, config, manifest.inputs)
         return Work(asked.stage, asked.version, {**asked.config, BASE: self.told}, asked.inputs)
 
@@ -105,7 +105,7 @@ class Base:
         told = next((column for column in self.ledger.columns if column.encoder == name), None)
         if told is None:
             return None
-        found = [each for each in _artefacts(self.workspace, "columns") if _column_of(each) == told]
+        found = [each for each in self.workspace.artefacts("columns") if _column_of(each) == told]
         if not found:
             raise InputError(
                 f"the column {name} of the mixture is not in {self.workspace.root} any more, and --amend keeps its "
@@ -130,7 +130,7 @@ def find_base(recipe: Recipe, workspace: Workspace, tokenizer_sha256: str = "") 
     check_settings(ledger, recipe, tokenizer_sha256)
     wanted = [entry.sha256 for entry in ledger.shards]
     matches = []
-    for artefact in _artefacts(workspace, "shards"):
+    for artefact in workspace.artefacts("shards"):
         told = Ledger.read(artefact.folder)
         if [entry.sha256 for entry in told.shards] == wanted:
             matches.append((not _same_account(told, ledger), artefact.folder.name, artefact))
@@ -209,14 +209,6 @@ def _standing_ledger(recipe: Recipe, workspace: Workspace) -> Ledger:
         raise InputError(f"the ledger of {output} cannot be read: build without --amend ({error})") from None
     write_text(note / LEDGER, (output / LEDGER).read_text(encoding="utf-8"))
     return ledger
-
-
-def _artefacts(workspace: Workspace, stage: str) -> Iterator[Artefact]:
-    """Whole ones, by name."""
-    folders: list[Place] = [*(workspace.root / stage).glob("*")]
-    for folder in sorted(folders, key=str):
-        if not folder.name.startswith(ATTEMPT_PREFIX) and (artefact := load(folder)):
-            yield artefact
 
 
 def _column_of(artefact: Artefact) -> Any:

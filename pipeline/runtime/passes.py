@@ -3,20 +3,23 @@
     <workspace>/<stage>/<fingerprint>/parts/00000.arrow ...   then manifest.json
 
 A part is a fixed run of the inputs, so its file means the same in every run. A killed pass leaves
-whole parts, which the next run keeps, and attempts, which nobody reads.
+whole parts, which the next run keeps, and attempts, which nobody reads. Rows that other passes have
+(`pipeline.runtime.carried`), or that a part kept when others were taken out of it, are not made again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from pipeline.runtime.carried import Carried, Identity, write_inputs, write_pass
 from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
-from pipeline.runtime.local import Job, Runner
+from pipeline.runtime.local import Done, Job, Runner
+from pipeline.runtime.located import PartRow, Reader
 from pipeline.runtime.records import keys_of
-from pipeline.runtime.rows import read_records, read_rows, read_types
-from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
-from pipeline.storage.files import commit
+from pipeline.runtime.rows import read_records, read_rows, read_types, write_rows
+from pipeline.runtime.workspace import Artefact, Work, Workspace
+from pipeline.storage.files import attempt_path, commit
 from pipeline.storage.places import Place
 from schemas.base import Record, digest
 from schemas.manifest import Part
@@ -41,6 +44,8 @@ class Pass:
     """Fingerprints of the artefacts that `inputs` come from."""
     part_size: int
     """Inputs a part: the unit of dispatch, commit and resume."""
+    identity: Identity | None = None
+    """Tells whether an input is the one that another pass had; None where no row is taken over."""
 
     @property
     def work(self) -> Work:
@@ -68,18 +73,76 @@ def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Pro
     if found := workspace.find(work):
         progress(len(job_pass.inputs), len(job_pass.inputs))
         return found
-    jobs = job_pass.jobs(workspace.folder(work))
-    (workspace.folder(work) / "parts").mkdir(parents=True, exist_ok=True)
+    folder = workspace.folder(work)
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    write_pass(folder, work)
+    jobs = job_pass.jobs(folder)
     # One list, not a question a part: a part that a late list leaves out is done again, to nobody's harm.
-    there = {path.name for path in (workspace.folder(work) / "parts").iterdir()}
-    todo = [job for job in jobs if job.path.name not in there]
+    there = {path.name for path in (folder / "parts").iterdir()}
+    parts = _Parts(job_pass, there, Carried(workspace, work, job_pass.identity) if job_pass.identity else None)
+    todo = [lacking for job in jobs if (lacking := parts.lacking(job))]
     finished = len(job_pass.inputs) - sum(len(job.inputs) for job in todo)
     progress(finished, len(job_pass.inputs))
     for done in runner.run(job_pass.stages, todo):
-        commit(done.attempt, done.job.path)
+        parts.commit(done)
         finished += len(done.job.inputs)
         progress(finished, len(job_pass.inputs))
     return workspace.finish(work, [_account(job) for job in jobs])
+
+
+class _Parts:
+    """The parts of a pass at work: of each, the rows that are there already."""
+
+    def __init__(self, job_pass: Pass, there: Container[str], carried: Carried | None) -> None:
+        self._there = there
+        self._identity = job_pass.identity
+        self._carried = carried
+        self._begun: dict[Place, tuple[Job, dict[str, Reader]]] = {}
+        """Jobs that lack some rows only, and how to read the others."""
+
+    def lacking(self, job: Job) -> Job | None:
+        """What is left to do of a job: all of it, some inputs, or nothing, and then its part is there."""
+        keys = job.keys
+        known: dict[str, Reader] = {}
+        if job.path.name in self._there:
+            rows = [key for key, _ in read_types(job.path)]
+            known = {key: PartRow(job.path, row) for row, key in enumerate(rows)}
+            if rows == keys or not known.keys() <= set(keys):
+                return None  # whole; or another's, which the account will tell
+        if self._carried and any(self._carried.holds(key) for key in keys if key not in known):
+            found = {record.key: self._carried.find(record) for record in job.batch if record.key not in known}
+            known |= {key: place for key, place in found.items() if place}
+        if not known:
+            return job
+        if len(known) == len(keys):
+            self._write(job, known)
+            return None
+        self._begun[job.path] = job, known
+        left = [record for record in job.batch if record.key not in known]
+        return Job(left, job.path, is_whole=False)
+
+    def commit(self, done: Done) -> None:
+        """Makes the part of what was left to do, and of the rows that were there."""
+        if done.job.path not in self._begun:
+            self._tell(done.job)
+            commit(done.attempt, done.job.path)
+            return
+        job, known = self._begun.pop(done.job.path)
+        made = {key: PartRow(done.attempt, row) for row, (key, _) in enumerate(read_types(done.attempt))}
+        if list(made) != done.job.keys:
+            raise ContractError(f"{done.attempt} answers keys {list(made)}, asked were {done.job.keys}")
+        self._write(job, {**known, **made})
+        done.attempt.unlink()
+
+    def _write(self, job: Job, rows: Mapping[str, Reader]) -> None:
+        attempt = attempt_path(job.path)
+        write_rows(attempt, [rows[key]() for key in job.keys])
+        self._tell(job)
+        commit(attempt, job.path)
+
+    def _tell(self, job: Job) -> None:
+        if self._identity:
+            write_inputs(job.path, job.batch, self._identity)
 
 
 def _account(job: Job) -> Part:
@@ -101,14 +164,6 @@ def metas(artefact: Artefact) -> Iterator[Record]:
     """The record of every outcome, in the order of the inputs; of features without their arrays."""
     for part in artefact.manifest.parts:
         yield from read_records(artefact.folder / "parts" / part.name)
-
-
-def forget_rejected(artefact: Artefact) -> None:
-    """Leaves of a finished pass the parts without rejections, so that the same pass does the others again."""
-    (artefact.folder / MANIFEST).unlink()
-    for part in artefact.manifest.parts:
-        if part.rejected:
-            (artefact.folder / "parts" / part.name).unlink()
 
 
 def check_budget(

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.runtime.contract import Keyed, Stage
 from pipeline.runtime.local import Done, Job
 from pipeline.runtime.rows import read_row, write_rows
-from pipeline.storage.files import attempt_path, scratch_path
+from pipeline.storage.files import scratch_path
 from pipeline.storage.places import Place
 from schemas.rejection import Rejection
 
@@ -26,7 +26,7 @@ class Split:
         if len(self.outcomes) < len(self.job.inputs):
             return
         found = [self.outcomes[key] for key in self.job.keys]
-        attempt = attempt_path(self.job.path)
+        attempt = self.job.attempt_path()
         write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
         for path in found:
             if not isinstance(path, Rejection):
@@ -49,7 +49,7 @@ class Task:
 
     def attempt_path(self) -> Place:
         """Where its outcomes are written: of a part of a job so that they can be read before they are committed."""
-        return scratch_path(self.job.path) if self.part_of else attempt_path(self.job.path)
+        return scratch_path(self.job.path) if self.part_of else self.job.attempt_path()
 
     @property
     def goes_alone(self) -> bool:
