@@ -195,8 +195,9 @@ class S3Path:
 
     def replace(self, target: "S3Path") -> "S3Path":
         """Copies the object within the store, then removes it here; a kill in between leaves both."""
+        seen = self.stat()
         if target != self:
-            copy_object(self.url, self.stat(), target.url)
+            copy_object(self.url, seen, target.url)
             self.unlink(missing_ok=True)
         return target
 

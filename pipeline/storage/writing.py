@@ -8,10 +8,12 @@ write it was that took effect.
 import base64
 import hashlib
 import io
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -27,6 +29,9 @@ PARTS_AT_ONCE = 3
 """Being uploaded while one more is filled: 32 MiB a writer."""
 INLINE_BYTES = 2**20
 """Up to here an object is one request, made when it is completed."""
+
+
+Write = Callable[..., dict[str, Any]]
 
 
 class Part(NamedTuple):
@@ -118,7 +123,7 @@ class ObjectWriter(io.RawIOBase):
         self._done(written)
 
     def abort(self) -> None:
-        """Leaves nothing in the store, as far as it can be reached."""
+        """Leaves nothing in the store, as far as it can be reached: the rest is for `files.remains`."""
         if self.closed:
             return
         super().close()
@@ -128,8 +133,9 @@ class ObjectWriter(io.RawIOBase):
             task.exception() if not task.cancelled() else None
         self._pending.clear()
         self._buffer = bytearray()
-        if self._upload:
-            discard(self._url, self._upload)
+        if self._upload and not sys.is_finalizing():
+            with suppress(StoreError):
+                discard(self._url, self._upload)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,30 +183,48 @@ class ObjectWriter(io.RawIOBase):
 def complete(url: S3Url, attempt: str, written: Written, anew: bool = False) -> None:
     """Makes what was written the object, whole and at once; with `anew` only where there is none yet.
 
-    A store answers a write twice where its first answer was lost: then the metadata tell whether it took effect.
+    An answer may be lost after the write took effect, and the repeated request then be refused: the object's
+    metadata tell whether it did.
 
     Raises:
-        PresentError: `anew`, and an object of another attempt is there. Stores that know no conditional writes
-            (`If-None-Match`) cannot tell of two that come at the same instant: the last one stays.
+        PresentError: `anew`, and an object of another attempt is there. That is the store's own word where it
+            knows conditional writes (`If-None-Match`). Where it ignores or refuses them, it is looked at before and
+            after: of two at the same instant the last stays, whole, and the first may not learn of it.
         StoreError: The store refused; nothing is visible of it.
     """
     store = client()
     if anew and (head := store.head(url)) and stat_of(head).attempt != attempt:
-        raise PresentError(f"{url}: an object is there already; remove it, or choose another place")
-    condition = {"IfNoneMatch": "*"} if anew else {}
+        raise _present(url)
+    write = _finish if written.upload else _put
     with store.told(url):
         try:
-            answer = (_finish if written.upload else _put)(store, url, attempt, written, condition)
+            answer = _conditionally(write, anew, store, url, attempt, written)
         except client_faults() as error:
-            if not _is_mine(store, url, attempt, written):
-                if code_of(error) == "PreconditionFailed":
-                    raise PresentError(
-                        f"{url}: an object is there already; remove it, or choose another place"
-                    ) from error
-                raise
-            return
-    if answer.get("ChecksumCRC32") != written.crc32:
-        _is_mine(store, url, attempt, written)
+            if _is_mine(store, url, attempt, written):
+                return
+            if code_of(error) == "PreconditionFailed":
+                raise _present(url) from error
+            raise
+    if (
+        (anew or answer.get("ChecksumCRC32") != written.crc32)
+        and not _is_mine(store, url, attempt, written)
+        and anew
+    ):
+        raise _present(url)
+
+
+def _conditionally(write: Write, anew: bool, *what: Any) -> dict[str, Any]:
+    """Without the condition where the store does not know it."""
+    try:
+        return write(*what, {"IfNoneMatch": "*"} if anew else {})
+    except client_faults() as error:
+        if not anew or code_of(error) != "NotImplemented":
+            raise
+    return write(*what, {})
+
+
+def _present(url: S3Url) -> PresentError:
+    return PresentError(f"{url}: an object is there already; remove it, or choose another place")
 
 
 def discard(url: S3Url, upload: str) -> None:
@@ -232,9 +256,15 @@ def _upload_part(url: S3Url, upload: str, number: int, body: bytearray) -> Part:
     crc32 = zlib.crc32(body)
     with store.told(url):
         answer = store.s3.upload_part(
-            Bucket=url.bucket, Key=url.key, UploadId=upload, PartNumber=number, Body=body, **_checks(body, crc32)
+            Bucket=url.bucket,
+            Key=url.key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=body,
+            **_checks(store, body, crc32),
         )
-    return Part(answer["ETag"], crc32, len(body), _is_told(url, answer, _shown(crc32)))
+    store.tells_crc32 = told = _is_told(url, answer, _shown(crc32))
+    return Part(answer["ETag"], crc32, len(body), told)
 
 
 def _put(store: Client, url: S3Url, attempt: str, written: Written, condition: dict[str, str]) -> dict[str, Any]:
@@ -243,7 +273,7 @@ def _put(store: Client, url: S3Url, attempt: str, written: Written, condition: d
         Key=url.key,
         Body=written.payload,
         Metadata={"attempt": attempt},
-        **_checks(written.payload, zlib.crc32(written.payload)),
+        **_checks(store, written.payload, zlib.crc32(written.payload)),
         **condition,
     )
     return answer
@@ -267,10 +297,12 @@ def _finish(store: Client, url: S3Url, attempt: str, written: Written, condition
     return answer
 
 
-def _checks(body: bytes | bytearray, crc32: int) -> dict[str, str]:
-    """Two checksums: stores of today check the first, and all the second."""
-    md5 = hashlib.md5(body, usedforsecurity=False).digest()
-    return {"ChecksumCRC32": _shown(crc32), "ContentMD5": base64.b64encode(md5).decode()}
+def _checks(store: Client, body: bytes | bytearray, crc32: int) -> dict[str, str]:
+    """Stores of today check the first, and say so; for all others the second, which costs three times as much."""
+    checks = {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": _shown(crc32)}
+    if not store.tells_crc32:
+        checks["ContentMD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    return checks
 
 
 def _is_told(url: S3Url, answer: dict[str, Any], crc32: str) -> bool:
