@@ -101,7 +101,7 @@ def test_missing_credentials_are_told_with_the_mend(store, monkeypatch):
     for name in ACCESS:
         monkeypatch.delenv(name)
     forget()
-    with pytest.raises(PermissionError, match="no usable credentials .*log in, or set AWS_PROFILE"):
+    with pytest.raises(PermissionError, match=r"no usable credentials .*log in, or set AWS_PROFILE"):
         written(SMALL)
 
 
