@@ -29,9 +29,14 @@ class Client:
 
     def __init__(self) -> None:
         """Raises StoreError for settings that the client cannot use."""
-        import boto3
-        from botocore.config import Config
-
+        try:
+            import awscrt  # noqa: F401
+            import boto3
+            from botocore.config import Config
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                "object stores need boto3 with its `crt`: pip install 'video-mixture[build]'"
+            ) from error
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -260,9 +261,11 @@ def test_one_client_serves_all_threads_and_a_fork_makes_its_own(proxied):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda path: path.write_bytes(path.name.encode() * 2**20), paths))
         assert [len(body) for body in threads.map(lambda path: path.read_bytes(), paths)] == [2**20] * 8
+    paths[0].write_bytes(LARGE)
     child = os.fork()
     if child == 0:
-        os._exit(0 if paths[3].read_bytes() == b"3" * 2**20 else 1)
+        signal.alarm(20)  # threads that were not inherited would never answer
+        os._exit(0 if paths[0].read_bytes() == LARGE else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

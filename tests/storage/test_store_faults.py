@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault_proxy import FAULTS
 
-from pipeline.storage import retries, writing
+from pipeline.storage import completing, retries
 from pipeline.storage.files import attempt_path, commit, copy, link, published, read_range, remains, remove_tree
 
 LARGE = os.urandom(17 * 2**20)
@@ -95,9 +95,9 @@ def test_where_a_store_refuses_conditions_a_new_object_is_written_without(proxie
             raise ClientError({"Error": {"Code": "NotImplemented"}}, "PutObject")
         return put(store, *what)
 
-    put = writing._put
+    put = completing._put
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "_put", refuse)
+        patch.setattr(completing, "_put", refuse)
         with path.open("xb") as file:
             file.write(b"x")
     assert path.read_bytes() == b"x"
@@ -147,8 +147,24 @@ def test_a_fault_that_stays_ends_in_an_error_and_nothing_visible(proxied, monkey
             (proxied.folder / operation).write_bytes(LARGE[:size])
         assert not (proxied.folder / operation).exists()
     proxied.plan = lambda _: None
-    for left in remains(proxied.folder):  # what was to be completed may be, by another: it is left
-        assert left.attempt.name == "Complete"
+    assert remains(proxied.folder) == []
+
+
+def test_a_writer_that_failed_takes_no_more_and_publishes_nothing(proxied, monkeypatch):
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
+    path = proxied.folder / "file"
+    for operation in ("Create", "Part"):
+        proxied.plan = lambda asked, operation=operation: "500" if asked.operation == operation else None
+        file = path.open("wb")
+        with pytest.raises(OSError, match="run the same command again later"):
+            file.write(LARGE * 3)
+        proxied.plan = lambda _: None  # what passes later does not mend the gap
+        for act in (lambda file=file: file.write(b"more"), file.close):
+            with pytest.raises(OSError, match="a part of it could not be uploaded"):
+                act()
+        assert file.closed
+    assert not path.exists()
+    assert remains(proxied.folder) == []
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -146,3 +147,10 @@ def test_an_error_of_a_store_is_an_oserror_a_message_and_picklable(kind):
     assert (type(again), str(again), again.errno) == (kind, "s3://bucket/file: told; mend", kind.number)
     assert isinstance(error, OSError)
     assert isinstance(error, InputError)
+
+
+def test_a_program_without_boto3_says_what_to_install(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    forget()
+    with pytest.raises(StoreError, match=r"pip install 'video-mixture\[build\]'"):
+        PATH.exists()
