@@ -18,6 +18,8 @@ class Job:
 
     inputs: Sequence[Keyed]
     path: Path
+    cost: int = 0
+    """Of its inputs together: who has many workers begins with what costs most."""
 
     @property
     def batch(self) -> tuple[Keyed, ...]:

@@ -2,7 +2,7 @@
 
     <workspace>/<stage>/<fingerprint>/parts/00000.arrow ...   then manifest.json
 
-A part is a fixed run of the inputs, so its file means the same in every run. A killed pass leaves
+A part is a run of the inputs, fixed by their number and cost, so its file means the same in every run. A killed pass leaves
 whole parts, which the next run keeps, and attempts, which nobody reads.
 """
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
+from pipeline.runtime.cuts import Bound, runs
 from pipeline.runtime.local import Job, Runner
 from pipeline.runtime.records import keys_of
-from pipeline.runtime.rows import read_records, read_rows, read_types
+from pipeline.runtime.rows import ROWS_VERSION, read_records, read_rows, read_types
 from pipeline.runtime.workspace import MANIFEST, Artefact, Work, Workspace
 from pipeline.storage.files import commit
 from schemas.base import Record, digest
@@ -26,6 +27,18 @@ Kind = TypeVar("Kind")
 
 Progress = Callable[[int, int], None]
 """Called with (inputs done, inputs in all)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass takes for an input, so that no part is much more work than the others."""
+
+    of: Callable[[Any], int]
+    """From an input to its cost, in units of its own: a pure function."""
+    version: int
+    """Raise it when `of` gives other costs."""
+    part: int
+    """Most that the inputs of a part cost together; one that costs more by itself is a part of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +53,31 @@ class Pass:
     sources: tuple[str, ...]
     """Fingerprints of the artefacts that `inputs` come from."""
     part_size: int
-    """Inputs a part: the unit of dispatch, commit and resume."""
+    """Most inputs of a part: the unit of dispatch, commit and resume."""
+    cost: Cost | None = None
+    """None where parts are cut by number alone."""
 
     @property
     def work(self) -> Work:
         """Identity of this pass: the stages' names and versions, config, inputs, and how they are cut."""
         versions = [[stage.name, stage.version] for stage in self.stages]
         keys = digest(keys_of(self.inputs))
-        config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size}
-        return Work(self.name, 1, config, self.sources)
+        # What an input costs follows from the input, so where parts are cut is known by its rule.
+        rule = {"cost": [self.cost.version, self.cost.part]} if self.cost else {}
+        config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size, **rule}
+        return Work(self.name, ROWS_VERSION, config, self.sources)
 
     def jobs(self, folder: Path) -> list[Job]:
-        """One job a part, in order."""
-        starts = range(0, len(self.inputs), self.part_size)
-        return [
-            Job(self.inputs[start : start + self.part_size], folder / "parts" / f"{index:05d}.arrow")
-            for index, start in enumerate(starts)
-        ]
+        """One job a part, in order. Where parts are cut by cost, each input is read for it."""
+        costs = [self.cost.of(each) for each in self.inputs] if self.cost else [0] * len(self.inputs)
+        bound = Bound(self.part_size, self.cost.part if self.cost else 0)
+        jobs: list[Job] = []
+        start = 0
+        for part in runs(costs, int, bound):
+            path = folder / "parts" / f"{len(jobs):05d}.arrow"
+            jobs.append(Job(self.inputs[start : start + len(part)], path, sum(part)))
+            start += len(part)
+        return jobs
 
 
 def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Progress) -> Artefact:

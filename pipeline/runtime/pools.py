@@ -1,7 +1,7 @@
 """The Ray runner's books: what waits for which actors, and what each of them has to do."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,15 @@ from pipeline.runtime.local import Done, Job
 from pipeline.runtime.rows import read_row, write_rows
 from pipeline.storage.files import attempt_path
 from schemas.rejection import Rejection
+
+
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    """The order in which a pool begins jobs: by cost, greatest first; equal ones as they come.
+
+    Whoever is free takes the next, so when the last job ends, no worker has been idle for longer than one job takes,
+    and that one is among the cheapest wherever there are many.
+    """
+    return sorted(jobs, key=lambda job: -job.cost)
 
 
 @dataclass

@@ -126,7 +126,7 @@ def _opened(path: Path, _inode: int, _changed_ns: int, _size: int) -> _Part:
 
     A local file is mapped, so arrays that nobody looks at are not read; of any other, one range a batch is.
     """
-    return _Part(pa.memory_map(str(path)) if isinstance(path, Path) else path.open("rb"))
+    return _Part(pa.OSFile(str(path), "rb") if isinstance(path, Path) else path.open("rb"))
 
 
 def _sink(path: Path) -> Any:
@@ -166,10 +166,13 @@ def _array_batch(key: str, named: Named) -> pa.RecordBatch:
 
 
 def _items(arrays: Any) -> Iterator[tuple[str, pa.Buffer]]:
-    """Name and npy file of each array of one row, not copied."""
-    values = arrays.values
-    for name, npy in zip(values.field("name"), values.field("npy"), strict=True):
-        yield name.as_py(), npy.as_buffer()
+    """Name and npy file of each array of one row, not copied: an Arrow scalar of bytes is a copy of them."""
+    names, npys = arrays.values.field("name"), arrays.values.field("npy")
+    if len(npys):
+        _, ends, data = npys.buffers()
+        at = np.frombuffer(ends, np.int64, len(npys) + 1, 8 * npys.offset).tolist()
+        for name, start, exclusive_end in zip(names.to_pylist(), at, at[1:], strict=False):
+            yield name, data.slice(start, exclusive_end - start)
 
 
 def _features(text: str, named: Iterable[tuple[str, NDArray[Any]]]) -> Features:
