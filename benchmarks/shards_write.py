@@ -105,7 +105,13 @@ def _modalities() -> Iterator[Modality]:
 def _mixture_seconds(folder: Path, parts: Path, samples: int, writers: int) -> tuple[float, int]:
     """Seconds, and bytes of the tars."""
     account = Account(
-        recipe="bench", recipe_sha256=sha256_text("b"), fps=Fraction(2), shares=SHARES, asked=(), flows=(), rejected={}
+        recipe="bench",
+        recipe_sha256=sha256_text("b"),
+        fps=Fraction(2),
+        shares=SHARES,
+        asked=(),
+        flows=(),
+        rejected={},
     )
     began = time.perf_counter()
     rows = {Split.TRAIN: _packed(parts, samples)}
@@ -167,7 +173,10 @@ def _clips(number: int) -> int:
 
 
 def _talk(sample: Sample) -> Conversation:
-    turns = [(Role.USER, "What is to be seen here?"), (Role.ASSISTANT, sample.key + " is what is to be seen. " * 20)]
+    turns = [
+        (Role.USER, "What is to be seen here?"),
+        (Role.ASSISTANT, sample.key + " is what is to be seen. " * 20),
+    ]
     return Conversation(
         key=sample.key,
         binding_sha256=sample.binding_sha256(),
@@ -177,7 +186,9 @@ def _talk(sample: Sample) -> Conversation:
 
 
 def _features(sample: Sample, rng: np.random.Generator) -> Features:
-    clips = [_clip(0, at) for at in range(_clips(int(sample.key[-6:])))] if sample.modality is Modality.VIDEO else []
+    clips = (
+        [_clip(0, at) for at in range(_clips(int(sample.key[-6:])))] if sample.modality is Modality.VIDEO else []
+    )
     if sample.modality is Modality.IMAGE:
         clips = [ClipTimes(start_ns=0, exclusive_end_ns=1, t_ns=(0,), pts_ns=(0,))]
     arrays = {}
@@ -202,7 +213,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; a temporary one by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        print(json.dumps(measure(Path(folder), options.megabytes, options.pairs, options.writers)))  # noqa: T201
+        print(json.dumps(measure(Path(folder), options.megabytes, options.pairs, options.writers)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.account import LIMITS, make_account, make_flows
+from flows.account import CUTS, LIMITS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
@@ -22,7 +22,7 @@ from flows.display import Display
 from flows.exclusion_files import read_exclusions
 from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
-from flows.packing import Packing, Produced
+from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import REJECTIONS, read_rejections, write_quarantine
 from pipeline.audit.audit import AuditReport, audit
@@ -281,7 +281,7 @@ class Build:
             "decode": recipe.decode.model_dump(mode="json"),
             "encoders": [[name, spec.model_dump(mode="json")] for name, spec in encoders.items()],
             "weights": stamps,
-            "frames": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
+            "frames": recipe.shards.model_dump(mode="json", exclude=CUTS),
         }
         return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
 
@@ -325,21 +325,23 @@ class Build:
 
     def _produced(self) -> Produced:
         features = Located(wave.features for wave in self._waves)
-        placed, change = self._order()
-        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         talks, encoded, of_columns = (
             WithPasses(each, self._passes) for each in (self._talks, self._encoded, features)
         )
+        contents = Contents(self.recipe, self._passes, talks, encoded, self._base, self._kept)
+        placed, starts, change = self._order(contents)
+        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         keys = [key for samples in order.values() for key in keys_of(samples)]
-        return Produced(order, talks, encoded, of_columns, self._account(keys, change), self.rejections.values())
+        account = self._account(keys, change)
+        return Produced(order, starts, contents, of_columns, account, self.rejections.values())
 
-    def _order(self) -> tuple[dict[Split, Rows], Change | None]:
+    def _order(self, contents: Contents) -> tuple[dict[Split, Rows], dict[Split, list[int]], Change | None]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
         if self._base:
-            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe)
+            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe, contents.size)
         keys, epochs = self._candidates.keys, self._candidates.epochs
-        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, None
+        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, {}, None
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""

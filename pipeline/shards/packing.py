@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pipeline.runtime.cuts import Bound, runs
+from pipeline.runtime.cuts import Bound, Thing, runs
 from pipeline.shards.index import Place
 from pipeline.shards.kept import Kept, Row, stands
 from pipeline.shards.members import Member
@@ -62,13 +63,15 @@ class Cuts:
         """At `starts` alone: as others are cut."""
         return cls(Bound(2**63, 2**63), starts)
 
+    def runs(self, things: Iterable[Thing], size_of: Callable[[Thing], int]) -> Iterator[list[Thing]]:
+        """The samples of each tar; `size_of` tells what one takes (`sample_bytes`), where it matters."""
+        return runs(things, size_of, self.bound, frozenset(self.starts), max(self.starts, default=0))
 
-def starts_of(sizes: Sequence[int], cuts: Cuts) -> list[int]:
-    """Where the tars of samples begin that take so many bytes each (`sample_bytes`)."""
-    found = [0]
-    for run in runs(sizes, int, cuts.bound, frozenset(cuts.starts), max(cuts.starts, default=0)):
-        found.append(found[-1] + len(run))
-    return found[:-1]
+
+def starts_of(things: Iterable[Thing], size_of: Callable[[Thing], int], cuts: Cuts) -> list[int]:
+    """Positions at which tars begin."""
+    ends = list(accumulate(len(run) for run in cuts.runs(things, size_of)))
+    return [0, *ends[:-1]] if ends else []
 
 
 def sample_bytes(sizes: Sizes) -> int:
@@ -131,12 +134,12 @@ def write_tars(
     """
 
     def begun() -> Iterator[tuple[WrittenTar[Row], Write]]:
-        free_from = max(cuts.starts, default=0)
-        found = runs(rows, lambda row: sample_bytes(row.sizes), cuts.bound, frozenset(cuts.starts), free_from)
-        for number, run in enumerate(found):
+        for number, run in enumerate(cuts.runs(rows, lambda row: sample_bytes(row.sizes))):
             name = f"shards/{split}-{number:06d}{suffix}.tar"
             kept = [row for row in run if isinstance(row, Kept)]
-            yield _linked(folder, kept) if len(kept) == len(run) and stands(kept, name) else _laid(folder, name, run)
+            yield (
+                _linked(folder, kept) if len(kept) == len(run) and stands(kept, name) else _laid(folder, name, run)
+            )
 
     for tar, sha256 in _written(begun(), writers):
         yield WrittenTar(tar.name, sha256, tar.size_bytes, tar.samples)

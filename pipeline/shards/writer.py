@@ -14,7 +14,7 @@ from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
 from pipeline.shards.kept import Kept
 from pipeline.shards.members import Packed, Whole, members, shard_sample
-from pipeline.shards.packing import Cuts, Made, WrittenTar, write_tars
+from pipeline.shards.packing import Cuts, Made, Sizes, WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from pipeline.storage.files import copy, published, write_text
@@ -100,9 +100,16 @@ def _rows(
         yield made(packed, provenance, spec)
 
 
-def made(
-    packed: Packed, encoders: tuple[EncoderProvenance, ...], spec: ShardsSpec
-) -> Made[ShardSample]:
+def sizes_of(packed: Packed, encoders: Sequence[str], spec: ShardsSpec) -> Sizes:
+    """Of the members of a sample, of whose encoders those named go into its tar."""
+    return made(packed, _beside(packed, encoders), spec).sizes
+
+
+def _beside(packed: Packed, names: Sequence[str]) -> tuple[EncoderProvenance, ...]:
+    return tuple(encoder for encoder in packed.features.meta.encoders if encoder.name in names)
+
+
+def made(packed: Packed, encoders: tuple[EncoderProvenance, ...], spec: ShardsSpec) -> Made[ShardSample]:
     """A sample as a tar will hold it; `encoders` are those whose features lie beside it."""
     record = shard_sample(packed, encoders)
     found = members(record, packed.features, encoders, spec)
@@ -125,7 +132,7 @@ class _Encoders:
         self._origins: set[bool] = set()
 
     def of(self, packed: Packed) -> tuple[EncoderProvenance, ...]:
-        found = tuple(encoder for encoder in packed.features.meta.encoders if encoder.name in self._names)
+        found = _beside(packed, self._names)
         self.check(packed.sample.key, found, is_kept=False)
         return found
 
