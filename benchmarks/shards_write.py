@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,9 +55,7 @@ class _Whole:
     row: int
 
     def __call__(self) -> Features:
-        found = read_row(self.path, self.row)
-        assert isinstance(found, Features)
-        return found
+        return cast("Features", read_row(self.path, self.row))
 
 
 def measure(folder: Path, megabytes: int = 400, pairs: int = 5, writers: int = 2) -> dict[str, Any]:
@@ -126,10 +124,7 @@ def _packed(parts: Path, samples: int) -> Iterator[Packed]:
         kinds = ("samples", "talks", "features")
         paths = [parts / f"{kind}-{number // A_PART:05d}.arrow" for kind in kinds]
         row = number % A_PART
-        sample, talk, outline = (read_outline(path, row) for path in paths)
-        assert isinstance(sample, Sample)
-        assert isinstance(talk, Conversation)
-        assert isinstance(outline, Features)
+        sample, talk, outline = (cast("Any", read_outline(path, row)) for path in paths)
         yield Packed(sample, talk, outline, _Whole(paths[-1], row))
 
 

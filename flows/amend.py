@@ -168,9 +168,9 @@ def rearrange(
 ) -> tuple[dict[Split, Rows], dict[Split, list[int]], Change]:
     """The new order of each split, which is the old one wherever that is fair enough, its cuts, and what changes.
 
-    `kept` are keys whose bytes are taken over if they are chosen; `size_of` tells what a key's sample takes in a tar.
-    In an old order tars begin where they began, and behind the start of the last one wherever one is full: so one
-    sample that is taken down changes one tar, and a raised total adds some.
+    `kept` are keys whose bytes are taken over if they are chosen; `size_of` tells what a key's sample takes in its
+    tar. In an old order tars begin where they began, and behind the start of the last one wherever one is full:
+    so one sample that is taken down changes one tar, and a raised total adds some.
     """
     orders: dict[Split, Rows] = {}
     starts: dict[Split, list[int]] = {}

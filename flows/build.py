@@ -36,6 +36,7 @@ from pipeline.ingest.fetch import Fetch
 from pipeline.ingest.probe import Probe
 from pipeline.ingest.registry import build_source
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
+from pipeline.plan.cost import COST_VERSION, cost_of
 from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.gates import Sieve
 from pipeline.plan.order import place
@@ -44,7 +45,7 @@ from pipeline.plan.quotas import quotas
 from pipeline.runtime.contract import ContractError, Stage
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.located import Located, Stored
-from pipeline.runtime.passes import Pass, check_budget, forget_rejected, outcomes, run_pass
+from pipeline.runtime.passes import Cost, Pass, check_budget, forget_rejected, outcomes, run_pass
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
@@ -63,6 +64,10 @@ PROBER = "pipeline.decode.worker:probe_medium"
 INGEST_PART = 64
 TALK_PART = 256
 FEATURES_PART = 16
+FEATURES_COST = 120_000_000
+"""Of a part that is decoded and encoded, microseconds of `cost_of`: 16 films of a minute, or one of many. The last
+part to end keeps no other worker waiting for longer than about that, or than one film takes.
+"""
 
 
 @dataclass(frozen=True)
@@ -283,7 +288,16 @@ class Build:
             "weights": stamps,
             "frames": recipe.shards.model_dump(mode="json", exclude=CUTS),
         }
-        return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
+        sources = self._ingest_fingerprints()
+        return Pass("features", stages, config, samples, sources, FEATURES_PART, self._cost(len(names)))
+
+    def _cost(self, encoders: int) -> Cost:
+        def of(sample: Sample) -> int:
+            return cost_of(
+                sample, self.recipe, encoders, lambda ns, most: clips_of_span(ns, self.recipe.decode, most)
+            )
+
+        return Cost(of, COST_VERSION, FEATURES_COST)
 
     def _ingest_fingerprints(self) -> tuple[str, ...]:
         return tuple(artefact.fingerprint for artefact in self._ingested)

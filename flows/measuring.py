@@ -39,6 +39,7 @@ class Again:
     sample: Sample
 
     def __call__(self) -> Keyed:
+        """All of it."""
         return self._again(self.read())
 
     def outline(self) -> Keyed:

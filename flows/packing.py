@@ -181,10 +181,8 @@ class Packing:
     def _starts(self, shards: Path | None, produced: Produced | None) -> Mapping[Split, Sequence[int]]:
         """Where the tars of the shards begin, or will."""
         if shards or produced is None:
-            return {
-                Split(split): starts_in(self._found.folder, split)
-                for split in Ledger.read(self._found.folder).total
-            }
+            folder = shards or self._found.folder
+            return {Split(split): starts_in(folder, split) for split in Ledger.read(folder).total}
         cuts = {split: Cuts.full(self.recipe.shards, produced.starts.get(split, ())) for split in produced.order}
         return {
             split: starts_of(keys_of(samples), produced.contents.size, cuts[split])

@@ -40,12 +40,12 @@ class ShardsSpec(Record):
 
     max_bytes: int = Field(
         default=1_000_000_000, ge=10_240, le=2**40,
-        description="Most bytes of a tar; a sample that is larger by itself has one of its own. Keep tars at 100 MB to "
-        "2 GB, and more of them than ranks x workers.",
+        description="Most bytes of a tar; a sample that is larger by itself has one of its own. Keep tars at "
+        "100 MB to 2 GB, and more of them than ranks x workers.",
     )  # fmt: skip
     samples_per_shard: int = Field(
         default=10_000, ge=1, le=100_000,
-        description="Most samples of a tar, where they are so small that `max_bytes` is far. Lower it for more tars.",
+        description="Most samples of a tar: for samples so small that `max_bytes` is far.",
     )  # fmt: skip
     frames_for: tuple[Category, ...] = Field(
         default=(), description="Video samples of these categories also carry their frames (training stage 2)."

@@ -2,8 +2,8 @@
 
     <workspace>/<stage>/<fingerprint>/parts/00000.arrow ...   then manifest.json
 
-A part is a run of the inputs, fixed by their number and cost, so its file means the same in every run. A killed pass leaves
-whole parts, which the next run keeps, and attempts, which nobody reads.
+A part is a run of the inputs, fixed by their number and cost, so its file means the same in every run. A killed
+pass leaves whole parts, which the next run keeps, and attempts, which nobody reads.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -16,8 +16,8 @@ from schemas.rejection import Rejection
 def longest_first(jobs: Iterable[Job]) -> list[Job]:
     """The order in which a pool begins jobs: by cost, greatest first; equal ones as they come.
 
-    Whoever is free takes the next, so when the last job ends, no worker has been idle for longer than one job takes,
-    and that one is among the cheapest wherever there are many.
+    Whoever is free takes the next, so all are at work until the last job has begun: the end that some wait for
+    another is no longer than one job, and as a rule one of the cheapest.
     """
     return sorted(jobs, key=lambda job: -job.cost)
 

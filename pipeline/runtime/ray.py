@@ -101,7 +101,7 @@ class RayRunner:
             ray.shutdown()
 
     def run(self, stages: Sequence[Stage[Any, Any]], jobs: Iterable[Job]) -> Iterator[Done]:
-        """See `Runner.run`; jobs come back as they end. Those that cost most begin: none is left for the end alone."""
+        """See `Runner.run`; jobs come back as they end. Those that cost most begin."""
         todo = longest_first(jobs)
         if not todo:
             return

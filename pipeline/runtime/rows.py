@@ -2,7 +2,8 @@
 
 A part file is an Arrow IPC file. Its first record batch holds key, type and record of every row, and of arrays what
 their npy headers tell; behind it comes a batch for each row that has arrays. So who wants records, shapes or one
-row's arrays reads these and no more. Arrays are npy files, so that what is read back is bit-equal to what was written.
+row's arrays reads these and no more. Arrays are npy files, so that what is read back is bit-equal to what was
+written.
 """
 
 import threading
@@ -124,7 +125,8 @@ def _opened_now(path: Path) -> _Part:
 def _opened(path: Path, _inode: int, _changed_ns: int, _size: int) -> _Part:
     """Whoever reads in order finds the file open. A part that is written anew is another file.
 
-    A local file is mapped, so arrays that nobody looks at are not read; of any other, one range a batch is.
+    A batch is one range of the file, read when it is asked for. Local files are not mapped: to read a batch into
+    memory that is used again costs less than a page fault for every few pages of it.
     """
     return _Part(pa.OSFile(str(path), "rb") if isinstance(path, Path) else path.open("rb"))
 

@@ -1,7 +1,7 @@
 """A split's samples, in order, become tars; of shards and of columns alike.
 
-What each tar holds, and where, follows from the sizes of its samples' members, so it is known before any is written:
-this process cuts and keeps the books, and writers, as many at once as are wanted, fill the tars.
+What each tar holds, and where, follows from the sizes of its samples' members, so it is known before any is
+written: one thread cuts and keeps the books, and writers, as many at once as are wanted, fill the tars.
 A tar whose samples all stand in one finished tar of its name, each where it was, is that tar: it is linked.
 """
 
@@ -20,7 +20,7 @@ from pipeline.shards.index import Place
 from pipeline.shards.kept import Kept, Row, stands
 from pipeline.shards.members import Member
 from pipeline.shards.sidecars import INDEX_END, write_tar_index
-from pipeline.shards.tar import BLOCK, TarShard, stored_bytes, tar_bytes
+from pipeline.shards.tar import BLOCK, TarShard, room, stored_bytes, tar_bytes
 from pipeline.storage.files import link, published
 from schemas.base import Sha256
 from schemas.recipe import ShardsSpec
@@ -55,8 +55,8 @@ class Cuts:
 
     @classmethod
     def full(cls, spec: ShardsSpec, starts: Sequence[int] = ()) -> "Cuts":
-        """A tar is full before the sample that would carry it over `spec.max_bytes`, or with `samples_per_shard`."""
-        return cls(Bound(spec.samples_per_shard, spec.max_bytes - tar_bytes(0)), starts)
+        """A tar is full with `samples_per_shard`, or before the sample that would carry it over `max_bytes`."""
+        return cls(Bound(spec.samples_per_shard, room(spec.max_bytes)), starts)
 
     @classmethod
     def at(cls, starts: Sequence[int]) -> "Cuts":
@@ -195,7 +195,7 @@ def _written(jobs: Iterable[tuple[Told, Write]], writers: int) -> Iterator[tuple
 
 
 def _done(begun: "deque[tuple[Told, Future[Sha256]]]", at_most: int) -> Iterator[tuple[Told, Sha256]]:
-    """Those at the head that are done, and more until no more than `at_most` are left. Raises what any one raised."""
+    """Those at the head that are done, and more until only `at_most` are left. Raises what any one raised."""
     while begun:
         for future in [future for _, future in begun if future.done()]:
             future.result()

@@ -38,6 +38,11 @@ def tar_bytes(held: int) -> int:
     return whole + -whole % tarfile.RECORDSIZE
 
 
+def room(size: int) -> int:
+    """What members may take in a tar of at most `size` bytes: the other way round of `tar_bytes`."""
+    return size - size % tarfile.RECORDSIZE - 2 * BLOCK
+
+
 def header(name: str, size: int) -> bytes:
     """The header block of a member. Raises InputError for what has no place in it."""
     told = name.encode()
