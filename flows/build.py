@@ -293,9 +293,7 @@ class Build:
 
     def _cost(self, encoders: int) -> Cost:
         def of(sample: Sample) -> int:
-            return cost_of(
-                sample, self.recipe, encoders, lambda ns, most: clips_of_span(ns, self.recipe.decode, most)
-            )
+            return cost_of(sample, self.recipe.decode, encoders)
 
         return Cost(of, COST_VERSION, FEATURES_COST)
 

@@ -1,7 +1,7 @@
 """What a sample costs to decode and encode, beside the others: so that work is dealt out by cost, not by count.
 
-A pure function of what ingest probed, in microseconds of the machine of the stated results. Only how samples compare
-matters, and a wrong cost lengthens the end of a pass, but changes no byte.
+A pure function of what ingest probed, in microseconds of the machine of the stated results. Only how samples
+compare matters, and a wrong cost lengthens the end of a pass, but changes no byte.
 """
 
 from math import ceil, floor
