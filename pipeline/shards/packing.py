@@ -8,7 +8,7 @@ A tar whose samples all stand in one finished tar of its name, each where it was
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -195,14 +195,7 @@ def _written(jobs: Iterable[tuple[Told, Write]], writers: int) -> Iterator[tuple
 
 
 def _done(begun: "deque[tuple[Told, Future[Sha256]]]", at_most: int) -> Iterator[tuple[Told, Sha256]]:
-    """Those at the head that are done, and more until only `at_most` are left. Raises what any one raised."""
-    while begun:
-        for future in [future for _, future in begun if future.done()]:
-            future.result()
-        if begun[0][1].done():
-            told, future = begun.popleft()
-            yield told, future.result()
-        elif len(begun) > at_most:
-            wait([future for _, future in begun if not future.done()], return_when=FIRST_COMPLETED)
-        else:
-            return
+    """Those at the head that are done, and more until only `at_most` are left."""
+    while begun and (len(begun) > at_most or begun[0][1].done()):
+        told, future = begun.popleft()
+        yield told, future.result()

@@ -188,7 +188,7 @@ def test_an_error_of_one_writer_ends_all_with_its_own_cause_and_leaves_no_ledger
         assert f"{name}.idx" in found
 
 
-def test_an_error_of_a_late_tar_is_told_while_an_early_one_is_still_written(tmp_path, outlined):
+def test_an_error_of_a_late_tar_is_told_though_an_early_one_waits_for_it(tmp_path, outlined):
     failed = threading.Event()
 
     def fails():
