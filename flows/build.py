@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from flows.account import make_account, make_flows
+from flows.account import CUTS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
@@ -20,7 +20,7 @@ from flows.display import Display
 from flows.exclusion_files import read_exclusions
 from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
-from flows.packing import Packing, Produced
+from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
 from flows.stages import Opened, encoding, talking
@@ -29,6 +29,7 @@ from pipeline.audit.report import write_report
 from pipeline.conversations.tokens import tokenizer_sha256
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
+from pipeline.plan.cost import COST_VERSION, cost_of
 from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.gates import Sieve
 from pipeline.plan.order import place
@@ -38,7 +39,7 @@ from pipeline.runtime.carried import forget
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.located import Located, Stored
-from pipeline.runtime.passes import Pass, check_budget, outcomes, run_pass
+from pipeline.runtime.passes import Cost, Pass, check_budget, outcomes, run_pass
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
@@ -55,6 +56,10 @@ from schemas.sample import Sample, Split, key_again
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
 TALK_PART = 256
 FEATURES_PART = 16
+FEATURES_COST = 120_000_000
+"""Of a part that is decoded and encoded, microseconds of `cost_of`: 16 films of a minute, or one of many. The last
+part to end keeps no other worker waiting for longer than about that, or than one film takes.
+"""
 
 
 @dataclass(frozen=True)
@@ -265,9 +270,16 @@ class Build:
             "decode": recipe.decode.model_dump(mode="json"),
             "encoders": [[name, spec.model_dump(mode="json")] for name, spec in encoders.items()],
             "weights": stamps,
-            "frames": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
+            "frames": recipe.shards.model_dump(mode="json", exclude=CUTS),
         }
-        return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART, digest)
+        sources, cost = self._ingest_fingerprints(), self._cost(len(names))
+        return Pass("features", stages, config, samples, sources, FEATURES_PART, digest, cost)
+
+    def _cost(self, encoders: int) -> Cost:
+        def of(sample: Sample) -> int:
+            return cost_of(sample, self.recipe.decode, encoders)
+
+        return Cost(of, COST_VERSION, FEATURES_COST)
 
     def _ingest_fingerprints(self) -> tuple[str, ...]:
         return tuple(artefact.fingerprint for artefact in self._ingested)
@@ -309,21 +321,23 @@ class Build:
 
     def _produced(self) -> Produced:
         features = Located(wave.features for wave in self._waves)
-        placed, change = self._order()
-        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         talks, encoded, of_columns = (
             WithPasses(each, self._passes) for each in (self._talks, self._encoded, features)
         )
+        contents = Contents(self.recipe, self._passes, talks, encoded, self._base, self._kept)
+        placed, starts, change = self._order(contents)
+        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         keys = [key for samples in order.values() for key in keys_of(samples)]
-        return Produced(order, talks, encoded, of_columns, self._account(keys, change), self.rejections.values())
+        account = self._account(keys, change)
+        return Produced(order, starts, contents, of_columns, account, self.rejections.values())
 
-    def _order(self) -> tuple[dict[Split, Rows], Change | None]:
+    def _order(self, contents: Contents) -> tuple[dict[Split, Rows], dict[Split, list[int]], Change | None]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
         if self._base:
-            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe)
+            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe, contents.size)
         keys, epochs = self._candidates.keys, self._candidates.epochs
-        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, None
+        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, {}, None
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""

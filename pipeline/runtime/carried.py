@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.runtime.contract import Keyed
 from pipeline.runtime.located import Located, PartRow
-from pipeline.runtime.rows import read_row, read_types, write_rows
+from pipeline.runtime.rows import changed, read_row, read_types, write_rows
 from pipeline.runtime.workspace import MANIFEST, Work, Workspace
 from pipeline.storage.files import ATTEMPT_PREFIX, attempt_path, commit, write_text
 from pipeline.storage.places import Place
@@ -86,6 +86,7 @@ def forget(folder: Place, keys: Container[str]) -> int:
         attempt = attempt_path(path)
         write_rows(attempt, [read_row(path, row) for row in left])
         commit(attempt, path)
+        changed(path)
         forgotten += len(rows) - len(left)
     return forgotten
 

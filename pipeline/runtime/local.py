@@ -18,6 +18,8 @@ class Job:
 
     inputs: Sequence[Keyed]
     path: Place
+    cost: int = 0
+    """Of its inputs together: who has many workers begins with what costs most."""
     is_whole: bool = True
     """Else other rows are to join them in that file, so they must be readable before anything is committed."""
 

@@ -3,24 +3,31 @@
 A record in memory takes kilobytes; here a key takes its own bytes and 24 more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.runtime.contract import Keyed
-from pipeline.runtime.rows import read_row, read_rows, read_types
+from pipeline.runtime.rows import read_outline, read_row, read_rows, read_types
 from pipeline.runtime.workspace import Artefact
 from pipeline.storage.places import Place
 
 Kind = TypeVar("Kind", bound=Keyed)
 
-Reader = Callable[[], Keyed]
-"""Reads one outcome from its file."""
+
+class Reader(Protocol):
+    """Reads one outcome from its file."""
+
+    def __call__(self) -> Keyed:
+        """All of it."""
+
+    def outline(self) -> Keyed:
+        """Of features without what their arrays hold: shapes and dtypes are right."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,10 @@ class PartRow:
     def __call__(self) -> Keyed:
         """Reads it."""
         return read_row(self.path, self.row)
+
+    def outline(self) -> Keyed:
+        """Reads all but its arrays' values."""
+        return read_outline(self.path, self.row)
 
 
 class Located(Mapping[str, Reader]):

@@ -2,8 +2,8 @@
 
     <workspace>/<stage>/<fingerprint>/parts/00000.arrow ...   then manifest.json
 
-A part is a fixed run of the inputs, so its file means the same in every run. A killed pass leaves
-whole parts, which the next run keeps, and attempts, which nobody reads. Rows that other passes have
+A part is a run of the inputs, fixed by their number and cost, so its file means the same in every run. A killed
+pass leaves whole parts, which the next run keeps, and attempts, which nobody reads. Rows that other passes have
 (`pipeline.runtime.carried`), or that a part kept when others were taken out of it, are not made again.
 """
 
@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from pipeline.runtime.carried import Carried, Identity, write_inputs, write_pass
 from pipeline.runtime.contract import BudgetError, ContractError, Keyed, Stage
+from pipeline.runtime.cuts import Bound, runs
 from pipeline.runtime.local import Done, Job, Runner
 from pipeline.runtime.located import PartRow, Reader
 from pipeline.runtime.records import keys_of
-from pipeline.runtime.rows import read_records, read_rows, read_types, write_rows
+from pipeline.runtime.rows import ROWS_VERSION, changed, read_records, read_rows, read_types, write_rows
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.storage.files import attempt_path, commit
 from pipeline.storage.places import Place
@@ -32,6 +33,18 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a pass takes for an input, so that no part is much more work than the others."""
+
+    of: Callable[[Any], int]
+    """From an input to its cost, in units of its own: a pure function."""
+    version: int
+    """Raise it when `of` gives other costs."""
+    part: int
+    """Most that the inputs of a part cost together; one that costs more by itself is a part of its own."""
+
+
+@dataclass(frozen=True)
 class Pass:
     """What to run over which inputs."""
 
@@ -43,25 +56,33 @@ class Pass:
     sources: tuple[str, ...]
     """Fingerprints of the artefacts that `inputs` come from."""
     part_size: int
-    """Inputs a part: the unit of dispatch, commit and resume."""
+    """Most inputs of a part: the unit of dispatch, commit and resume."""
     identity: Identity | None = None
     """Tells whether an input is the one that another pass had; None where no row is taken over."""
+    cost: Cost | None = None
+    """None where parts are cut by number alone."""
 
     @property
     def work(self) -> Work:
         """Identity of this pass: the stages' names and versions, config, inputs, and how they are cut."""
         versions = [[stage.name, stage.version] for stage in self.stages]
         keys = digest(keys_of(self.inputs))
-        config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size}
-        return Work(self.name, 1, config, self.sources)
+        # What an input costs follows from the input, so where parts are cut is known by its rule.
+        rule = {"cost": [self.cost.version, self.cost.part]} if self.cost else {}
+        config = {"stages": versions, "config": self.config, "keys": keys, "part_size": self.part_size, **rule}
+        return Work(self.name, ROWS_VERSION, config, self.sources)
 
     def jobs(self, folder: Place) -> list[Job]:
-        """One job a part, in order."""
-        starts = range(0, len(self.inputs), self.part_size)
-        return [
-            Job(self.inputs[start : start + self.part_size], folder / "parts" / f"{index:05d}.arrow")
-            for index, start in enumerate(starts)
-        ]
+        """One job a part, in order. Where parts are cut by cost, each input is read for it."""
+        costs = [self.cost.of(each) for each in self.inputs] if self.cost else [0] * len(self.inputs)
+        bound = Bound(self.part_size, self.cost.part if self.cost else 0)
+        jobs: list[Job] = []
+        start = 0
+        for part in runs(costs, int, bound):
+            path = folder / "parts" / f"{len(jobs):05d}.arrow"
+            jobs.append(Job(self.inputs[start : start + len(part)], path, sum(part)))
+            start += len(part)
+        return jobs
 
 
 def run_pass(workspace: Workspace, job_pass: Pass, runner: Runner, progress: Progress) -> Artefact:
@@ -119,13 +140,14 @@ class _Parts:
             return None
         self._begun[job.path] = job, known
         left = [record for record in job.batch if record.key not in known]
-        return Job(left, job.path, is_whole=False)
+        return Job(left, job.path, job.cost * len(left) // len(keys), is_whole=False)
 
     def commit(self, done: Done) -> None:
         """Makes the part of what was left to do, and of the rows that were there."""
         if done.job.path not in self._begun:
             self._tell(done.job)
             commit(done.attempt, done.job.path)
+            changed(done.job.path)
             return
         job, known = self._begun.pop(done.job.path)
         made = {key: PartRow(done.attempt, row) for row, (key, _) in enumerate(read_types(done.attempt))}
@@ -139,6 +161,7 @@ class _Parts:
         write_rows(attempt, [rows[key]() for key in job.keys])
         self._tell(job)
         commit(attempt, job.path)
+        changed(job.path)
 
     def _tell(self, job: Job) -> None:
         if self._identity:

@@ -1,7 +1,7 @@
 """The Ray runner's books: what waits for which actors, and what each of them has to do."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,15 @@ from pipeline.runtime.rows import read_row, write_rows
 from pipeline.storage.files import scratch_path
 from pipeline.storage.places import Place
 from schemas.rejection import Rejection
+
+
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    """The order in which a pool begins jobs: by cost, greatest first; equal ones as they come.
+
+    Whoever is free takes the next, so all are at work until the last job has begun: the end that some wait for
+    another is no longer than one job, and as a rule one of the cheapest.
+    """
+    return sorted(jobs, key=lambda job: -job.cost)
 
 
 @dataclass
