@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from pipeline.shards.batches import Batching, Cursor
 
 sizes = st.integers(1, 40)
+START = Cursor(0, 0)
 
 
 def places(pieces):
     return [(epoch, place) for epoch, start, end in pieces for place in range(start, end)]
 
 
-def cut(samples, batch, epoch_end, epochs=3, start=Cursor(0, 0)):
+def cut(samples, batch, epoch_end, epochs=3, start=START):
     return list(Batching(samples, batch, epoch_end, epochs).batches(start))
 
 

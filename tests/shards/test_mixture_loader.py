@@ -139,5 +139,5 @@ def process(batch):
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(folder, which):
     run = iter(loader(folder, 2, collate=process))
     os.kill(next(run), which)
-    with pytest.raises(RuntimeError, match="DataLoader worker .* (exited unexpectedly|is killed by signal)"):
+    with pytest.raises(RuntimeError, match=r"DataLoader worker .* (exited unexpectedly|is killed by signal)"):
         list(run)  # it would never end
