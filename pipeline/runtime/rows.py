@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.runtime.contract import Keyed
-from pipeline.storage.places import Place, S3Path
+from pipeline.storage.places import Place
 from schemas.arrays import Features, FeaturesMeta
 from schemas.base import Record
 from schemas.conversation import Conversation
@@ -125,10 +126,10 @@ def changed(path: Place) -> None:
 
 
 def _opened_now(path: Place) -> _Part:
-    if isinstance(path, S3Path):
-        return _opened(path, 0, 0, _versions[path])
-    status = path.stat()
-    return _opened(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    if isinstance(path, Path):
+        status = path.stat()
+        return _opened(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    return _opened(path, 0, 0, _versions[path])
 
 
 @lru_cache(64)
@@ -138,11 +139,11 @@ def _opened(path: Place, _inode: int, _changed_ns: int, _size: int) -> _Part:
     A batch is one range of the file, read when it is asked for. Local files are not mapped: to read a batch into
     memory that is used again costs less than a page fault for every few pages of it.
     """
-    return _Part(path.open("rb") if isinstance(path, S3Path) else pa.OSFile(str(path), "rb"))
+    return _Part(pa.OSFile(str(path), "rb") if isinstance(path, Path) else path.open("rb"))
 
 
 def _sink(path: Place) -> Any:
-    return path.open("wb") if isinstance(path, S3Path) else pa.OSFile(str(path), "wb")
+    return pa.OSFile(str(path), "wb") if isinstance(path, Path) else path.open("wb")
 
 
 def _arrays(outcome: Keyed) -> Named:
