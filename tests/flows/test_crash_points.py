@@ -1,5 +1,6 @@
 """Law 4, point by point: SIGKILL at each place where a build can be cut in two, then the same command again."""
 
+import os
 import re
 import shutil
 import signal
@@ -9,7 +10,7 @@ import boto3
 import pytest
 from crash_points import POINTS
 from fork_server import ForkServer
-from mini import contents, environment, mini_recipe, write_recipe
+from mini import contents, environment, mini_recipe, mixture, write_recipe
 from rclone_server import running_rclone
 from store_server import BUCKET, settings
 
@@ -144,3 +145,41 @@ def test_a_build_killed_at_each_point_in_turn_ends_with_the_same_bytes(bench, un
         assert contents(bench.real / "out") == expected, point
     assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
     assert not [path for path in bench.real.rglob(".attempt-*") if path.is_file()]
+
+
+KILLS_ITS_WORKER_ONCE = """
+import os, sys
+
+from pipeline.runtime import rows
+
+whole = rows.write_rows
+
+def write_rows(path, outcomes):
+    whole(path, outcomes)
+    if "default_worker.py" in sys.argv[0] and not os.path.exists(os.environ["KILLED"]):
+        open(os.environ["KILLED"], "x").close()
+        os.kill(os.getpid(), 9)
+
+rows.write_rows = write_rows
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_killed_when_it_has_uploaded_its_part_changes_nothing(tmp_path):
+    """On Ray, into a store: the driver never hears of that upload, and has the part done again."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(KILLS_ITS_WORKER_ONCE)
+    plain = Bench("local", tmp_path / "plain", {})
+    assert plain.build() == 0, plain.server.log.read_text()
+    plain.server.stop()
+    with running_rclone(tmp_path / "store") as store:
+        env = {**environment(), **settings(store, tmp_path / "cache"), "KILLED": str(tmp_path / "killed")}
+        paths = [str(tmp_path / "hook"), str(Path(__file__).parents[2])]
+        places = ["--workspace", f"s3://{BUCKET}/ws", "--output", f"s3://{BUCKET}/out"]
+        command = ["build", plain.path, *places, "--runner", "ray", "--workers", "2"]
+        done = mixture(*command, env={**env, "PYTHONPATH": os.pathsep.join(paths)})
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "killed").exists(), "no worker was killed: the test proved nothing"
+        assert contents(store.folder / "out") == plain.output
+        assert mixture("clean", plain.path, *places[:2], env=env).returncode == 0
+        assert not [path for path in store.folder.rglob(".attempt-*") if path.is_file()]

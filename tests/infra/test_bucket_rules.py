@@ -1,6 +1,7 @@
 """The rules for buckets are what a store takes, and end what a killed run left."""
 
 import json
+import re
 from pathlib import Path
 
 from store_server import BUCKET, running_store
@@ -21,5 +22,7 @@ def test_the_policy_allows_what_a_refusal_asks_for():
     policy = json.loads((RULES / "policy.json").read_text())
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     source = (Path(__file__).parents[2] / "pipeline" / "storage" / "faults.py").read_text(encoding="utf-8")
-    asked = {f"s3:{name}" for name in ("GetObject", "PutObject", "DeleteObject", "ListBucket") if f"s3:{name}" in source}
+    asked = {
+        f"s3:{name}" for name in ("GetObject", "PutObject", "DeleteObject", "ListBucket") if f"s3:{name}" in source
+    }
     assert {"s3:GetObject", "s3:PutObject"} <= asked <= allowed
