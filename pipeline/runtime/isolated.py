@@ -127,12 +127,19 @@ class Isolated:
         if self._process and not _ended(self._process):
             return
         self.close()  # one that died idle (killed from outside) is no call's fault
-        self._spawn()
         try:
-            self._exchange(None, START_DEADLINE_S)
+            self._begin()
         except ChildRaised:
             self.close()
             raise
+        except ChildDied as death:
+            if death.exit_code >= 0:
+                raise
+            self._begin()  # as in `call`
+
+    def _begin(self) -> None:
+        self._spawn()
+        self._exchange(None, START_DEADLINE_S)
 
     def call(self, *args: Any) -> Any:
         """The function's value for `args`; arrays in it are read-only.

@@ -12,15 +12,12 @@ from schemas.stores import S3Url
 
 def any_under(folder: S3Url) -> bool:
     """Whether a key begins with that of `folder`, which ends in `/`."""
-    store = client()
-    with store.told(folder):
-        answer = store.s3.list_objects_v2(Bucket=folder.bucket, Prefix=folder.key, MaxKeys=1)
-    return bool(answer.get("Contents"))
+    return any(page.get("Contents") for page in _lists(folder, PaginationConfig={"MaxItems": 1, "PageSize": 1}))
 
 
 def under(folder: S3Url) -> Iterator[tuple[str, Stat]]:
     """Keys at any depth, by name; an object that some tools put to mark a folder is left out."""
-    for page in pages("list_objects_v2", folder):
+    for page in _lists(folder):
         for item in page.get("Contents", ()):
             if not item["Key"].endswith("/"):
                 seen = stat_of({**item, "ContentLength": item["Size"]})
@@ -32,10 +29,15 @@ def under(folder: S3Url) -> Iterator[tuple[str, Stat]]:
 
 def right_under(folder: S3Url) -> Iterator[str]:
     """Keys right under it, of objects and folders, by name, without a `/` at the end."""
-    for page in pages("list_objects_v2", folder, Delimiter="/"):
+    for page in _lists(folder, Delimiter="/"):
         names = {item["Key"] for item in page.get("Contents", ())}
         names |= {item["Prefix"].rstrip("/") for item in page.get("CommonPrefixes", ())}
         yield from sorted(name for name in names if not name.endswith("/") and name != folder.key)
+
+
+def _lists(folder: S3Url, **more: Any) -> Iterator[dict[str, Any]]:
+    with suppress(AbsentError):  # some stores say NoSuchKey where the last object has just gone
+        yield from pages("list_objects_v2", folder, **more)
 
 
 def uploads(folder: S3Url) -> Iterator[tuple[S3Url, str]]:
