@@ -1,7 +1,6 @@
 """The rules for buckets are what a store takes, and end what a killed run left."""
 
 import json
-import re
 from pathlib import Path
 
 from store_server import BUCKET, running_store

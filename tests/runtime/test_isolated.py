@@ -301,7 +301,7 @@ def test_a_child_killed_from_outside_while_it_starts_is_started_once_more(tmp_pa
         f"import os, pathlib\nmark = pathlib.Path({str(mark)!r})\n"
         "if not mark.exists():\n    mark.touch()\n    os.kill(os.getpid(), 9)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with isolated("dies_at_first:str") as child:
         assert child.call(7) == "7"
     assert mark.exists()
