@@ -1,4 +1,4 @@
-"""Where a build can be cut in two, one by one: `python tests/crash_points.py POINT build RECIPE ...` dies there.
+"""Where a build can be cut in two, one by one, and a trap that kills it there.
 
 Each point is a step of storage on a name: SIGKILL comes just before it, or just after. The product knows nothing of
 this: the functions are wrapped here, before the command imports them. docs/operations.md lists the same points.
@@ -7,12 +7,11 @@ this: the functions are wrapped here, before the command imports them. docs/oper
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
 from typing import Any
-
-WORKSPACE = r"/(ws|workspace)/"
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,18 @@ class Point:
     only: str = ""
     """`local` or `store` where the other kind of output has no such step."""
 
+    def meets(self, step: str, name: str) -> bool:
+        """Whether a step is this one."""
+        return step == self.step and re.search(self.name, name) is not None
+
 
 POINTS = {
     "part-written": Point("commit", r"/features/[^/]+/parts/00001\.arrow$", is_before=True),
     "part-committed": Point("commit", r"/features/[^/]+/parts/00001\.arrow$"),
     "pass-unsigned": Point("commit", r"/features/[^/]+/manifest\.json$", is_before=True),
     "pass-signed": Point("commit", r"/features/[^/]+/manifest\.json$"),
+    "column-tar": Point("commit", r"/columns/[^/]+/shards/train-000000\.internvideo2\.tar$"),
+    "column-unsigned": Point("commit", r"/columns/[^/]+/manifest\.json$", is_before=True),
     "shard-written": Point("commit", r"/shards/[^/]+/shards/train-000001\.tar$", is_before=True),
     "shard-committed": Point("commit", r"/shards/[^/]+/shards/train-000001\.tar$"),
     "tar-index-written": Point("commit", r"/shards/[^/]+/shards/train-000001\.tar\.idx$", is_before=True),
@@ -43,8 +48,6 @@ POINTS = {
     "shards-ledger": Point("commit", r"/shards/[^/]+/ledger\.json$"),
     "shards-unsigned": Point("commit", r"/shards/[^/]+/manifest\.json$", is_before=True),
     "shards-signed": Point("commit", r"/shards/[^/]+/manifest\.json$"),
-    "column-tar": Point("commit", r"/columns/[^/]+/shards/train-000000\.internvideo2\.tar$"),
-    "column-unsigned": Point("commit", r"/columns/[^/]+/manifest\.json$", is_before=True),
     "mixture-unsigned": Point("commit", r"/mixture/[^/]+/manifest\.json$", is_before=True),
     "report-unsigned": Point("commit", r"/report/[^/]+/manifest\.json$", is_before=True),
     "output-filled": Point("rename", r"/out$", is_before=True, only="local"),
@@ -54,8 +57,8 @@ POINTS = {
     "ledger-gone": Point("remove", r"/out/ledger\.json$", only="store"),
     "objects-going": Point("remove", r"/out/shards/train-000001\.tar$", only="store"),
     "note-cleared": Point("commit", r"/out/\.publishing\.json$", nth=2, only="store"),
-    "object-sent": Point("commit", r"/out/shards/train-000001\.tar$", only="store"),
     "object-unsent": Point("commit", r"/out/shards/train-000001\.tar$", is_before=True, only="store"),
+    "object-sent": Point("commit", r"/out/shards/train-000001\.tar$", only="store"),
     "ledger-unsent": Point("commit", r"/out/ledger\.json$", is_before=True, only="store"),
     "ledger-sent": Point("commit", r"/out/ledger\.json$", only="store"),
     "note-gone": Point("remove", r"/out/\.publishing\.json$", only="store"),
@@ -63,46 +66,55 @@ POINTS = {
 }
 
 
-class Trap:
-    """Kills this process where its point is met."""
+@dataclass(frozen=True)
+class Step:
+    """Any step of storage: the nth one of a run."""
 
-    def __init__(self, point: Point) -> None:
+    nth: int
+    is_before: bool
+
+    def meets(self, step: str, name: str) -> bool:
+        """Every step is one."""
+        return True
+
+
+class Trap:
+    """Kills this process where the point that it is set to is met; does nothing until it is set."""
+
+    def __init__(self) -> None:
+        self._point: Point | Step | None = None
+        self._left = 0
+
+    def set(self, point: Point | Step) -> None:
+        """From now on."""
         self._point, self._left = point, point.nth
 
     def wrapped(self, step: str, function: Callable[..., Any], named: int) -> Callable[..., Any]:
         """`function`, whose argument number `named` is the file that the step is about."""
 
+        @wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
-            meets = step == self._point.step and re.search(self._point.name, str(arguments[named]))
+            meets = self._point is not None and self._point.meets(step, str(arguments[named]))
             self._left -= bool(meets)
-            if meets and self._left == 0 and self._point.is_before:
+            dies = meets and self._left == 0
+            if dies and self._point.is_before:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = function(*arguments, **options)
-            if meets and self._left == 0:
+            if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
         return call
 
 
-def set_trap(point: Point) -> None:
-    """Wraps the steps, in this process, before anything else imports them."""
-    from pathlib import Path
-
+def lay_trap() -> Trap:
+    """Wraps the steps of storage, in this process: call it before anything else imports them."""
     from pipeline.storage import files
     from pipeline.storage.places import S3Path
 
-    trap = Trap(point)
+    trap = Trap()
     files.commit = trap.wrapped("commit", files.commit, 1)
     files.copy = trap.wrapped("commit", files.copy, 1)
-    files.link = trap.wrapped("commit", files.link, 1)
-    S3Path.unlink = trap.wrapped("remove", S3Path.unlink, 0)  # type: ignore[method-assign]
-    Path.rename = trap.wrapped("rename", Path.rename, 0)  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    set_trap(POINTS[sys.argv[1]])
-    from flows.cli import main
-
-    sys.argv = ["mixture", *sys.argv[2:]]
-    main()
+    S3Path.unlink = trap.wrapped("remove", S3Path.unlink, 0)
+    Path.rename = trap.wrapped("rename", Path.rename, 0)
+    return trap

@@ -1,0 +1,109 @@
+"""Law 4 at random moments, in a store behind a proxy that misbehaves: 4 x 50 kills, each followed by the same run.
+
+A kill comes at a random step of storage, or at a random time; to the driver, to all of its processes at once, or to
+a worker alone (then the build goes on). Seeds are fixed: what fails can be run again.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from fork_server import TESTS
+from rclone_server import running_rclone
+from store_server import settings
+from test_crash_points import Bench
+
+from flows.publish_objects import NOTE
+from schemas.ledger import LEDGER
+
+KILLS = 50
+FAULT_RATE = 0.02
+MOST_STEPS = 30
+"""A run that dies at a step dies at one of its first so many, so that several die before one ends."""
+MOST_SECONDS = 4.0
+
+
+class Proxy:
+    """The fault proxy in a process of its own."""
+
+    def __init__(self, to: str, seed: int) -> None:
+        command = [sys.executable, TESTS / "fault_proxy.py", "--to", to, "--seed", seed, "--rate", FAULT_RATE]
+        self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+        self.endpoint = self._process.stdout.readline().strip()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def killed(bench, rng):
+    """Runs one build that is to be killed; its exit status."""
+    kind = rng.choice(["step", "step", "step", "all", "driver", "worker"])
+    if kind == "step":
+        return bench.server.run(
+            ["build", bench.path, *bench.places], (rng.randint(1, MOST_STEPS), rng.random() < 0.5)
+        )
+    pid = bench.server.start(["build", bench.path, *bench.places])
+    time.sleep(rng.uniform(0.05, MOST_SECONDS))
+    try:
+        if kind == "all":
+            os.killpg(pid, signal.SIGKILL)
+        elif kind == "driver":
+            os.kill(pid, signal.SIGKILL)
+        elif children := psutil.Process(pid).children(recursive=True):
+            rng.choice(children).kill()
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        pass  # it had ended by itself
+    return bench.server.status()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with running_rclone(tmp_path / "store") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The data, and the bytes of a build of them on a plain disk."""
+    bench = Bench("local", tmp_path_factory.mktemp("expected"), {})
+    assert bench.build() == 0, bench.server.log.read_text()
+    bench.server.stop()
+    return bench.data, bench.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(4))
+def test_fifty_kills_under_a_faulty_store_lose_and_double_nothing(undisturbed, store, tmp_path, seed):
+    (data, expected), rng = undisturbed, random.Random(seed)
+    proxy = Proxy(store.endpoint, seed)
+    env = {**settings(store, tmp_path / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
+    bench = Bench("store", tmp_path, env, store.folder, data)
+    hits = finished = 0
+    try:
+        while hits < KILLS:
+            status = killed(bench, rng)
+            hits += status == -signal.SIGKILL
+            seen = bench.output
+            assert LEDGER not in seen or seen == expected, "half a mixture can be seen"
+            if status != -signal.SIGKILL:
+                assert status == 0, bench.server.log.read_text()
+                assert seen == expected
+                finished += 1
+                bench.clear("ws")
+                bench.clear("out")
+        assert bench.build() == 0, bench.server.log.read_text()
+        assert bench.output == expected
+        assert not (bench.real / "out" / NOTE).exists()
+        assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
+        assert not [path for path in (bench.real / "ws").rglob(".attempt-*") if path.is_file()]
+    finally:
+        bench.server.stop()
+        proxy.stop()
+    assert finished > 0, "no build ended between the kills: the test says nothing about what they leave"
