@@ -135,7 +135,7 @@ def spans(row: IndexRow, suffixes: Sequence[str]) -> list[Span]:
     found: list[Span] = []
     for number in wanted:
         start, end = row.data_offsets[number] - _BLOCK, row.data_offsets[number] + row.sizes[number]
-        if found and 0 <= start - found[-1][1] <= GAP_BYTES:
+        if found and 0 <= start - found[-1].exclusive_end <= GAP_BYTES:
             last = found.pop()
             found.append(Span(last.start, end, (*last.members, number)))
         else:

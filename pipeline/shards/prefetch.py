@@ -10,8 +10,8 @@ R = TypeVar("R")
 
 THREADS = 8
 """Reads under way at once."""
-TASK_BYTES = 4096
-"""What a task takes besides its result, so that small ones are bounded too."""
+TASKS = 64 * THREADS
+"""Waiting or under way, at most: small ones have a bound too, and the first result waits for no long row."""
 
 
 class Task(NamedTuple, Generic[T, R]):
@@ -47,16 +47,12 @@ def _pooled(tasks: Iterator[Task[T, R]], ahead_bytes: int, pool: ThreadPoolExecu
     held = 0
     upcoming = next(tasks, None)
     while waiting or upcoming:
-        while upcoming and (not waiting or held + _bytes(upcoming) <= ahead_bytes):
+        while upcoming and (not waiting or (len(waiting) < TASKS and held + upcoming.size <= ahead_bytes)):
             waiting.append((upcoming, pool.submit(upcoming.run)))
-            held += _bytes(upcoming)
+            held += upcoming.size
             upcoming = next(tasks, None)
         task, future = waiting.popleft()
         result = future.result()
-        held -= _bytes(task)
+        held -= task.size
         del future
         yield task.tag, result
-
-
-def _bytes(task: Task[T, R]) -> int:
-    return task.size + TASK_BYTES

@@ -125,6 +125,15 @@ def test_a_column_of_other_samples_is_refused(parts, tmp_path):
         ShardReader(mixture, "train").read(0, [COLUMN])
 
 
+def test_a_column_of_fewer_samples_is_refused(parts, tmp_path):
+    mixture = shutil.copytree(parts / "mixture", tmp_path / "mixture")
+    path = mixture / f"index.{COLUMN}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table[:39], table[40:]]), path)  # all that is asked for is there
+    with pytest.raises(ShardError, match="of other samples than index"):
+        ShardReader(mixture, "train").read(0, [COLUMN])
+
+
 def test_a_column_of_two_weights_is_refused(tmp_path):
     other = tuple(e.model_copy(update={"weights_sha256": sha256_text("other")}) for e in made.ENCODERS)
     one, two = made.make_packed(1, Modality.IMAGE), made.make_packed(2, Modality.IMAGE, encoders=other)

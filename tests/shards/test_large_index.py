@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 import shard_factory as made
 
 from pipeline.plan.order import interleave
+from pipeline.shards import lookup
 from pipeline.shards.index import SCHEMA
 from schemas.ledger import INDEX, LEDGER, Ledger
 from schemas.sample import Modality
@@ -83,6 +85,21 @@ def mixture(request, tmp_path_factory):
     made.build(folder)
     write_index(folder, request.param)
     return folder, request.param
+
+
+def test_no_more_groups_of_rows_are_held_than_told(mixture, monkeypatch):
+    alive = weakref.WeakSet()
+
+    class Counted(lookup._Group):
+        def __init__(self, table):
+            alive.add(self)
+            super().__init__(table)
+
+    monkeypatch.setattr(lookup, "_Group", Counted)
+    index = lookup.SampleIndex(mixture[0], "train", groups=3)
+    for position in range(0, len(index), GROUP // 2):
+        assert index.row(position).key == f"shapes-{position:012x}"
+        assert len(alive) <= 3
 
 
 def test_a_run_resumes_anywhere_in_a_second_and_holds_little(mixture):

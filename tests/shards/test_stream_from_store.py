@@ -8,7 +8,7 @@ import shard_factory as made
 from botocore.loaders import create_loader
 from store_server import BUCKET, running_store, settings
 
-from pipeline.shards import payloads, prefetch
+from pipeline.shards import payloads
 from pipeline.shards.index import read_index
 from pipeline.shards.loader import MixtureLoader
 from pipeline.shards.reader import ShardError, ShardReader
@@ -111,7 +111,6 @@ def test_workers_read_from_a_store(store, local):
 
 def test_no_more_is_asked_for_than_fits_the_bound(store, monkeypatch):
     sizes, read = [], payloads.StoredTar.read
-    monkeypatch.setattr(prefetch, "TASK_BYTES", 0)
     monkeypatch.setattr(
         payloads.StoredTar, "read", lambda self, start, size: (sizes.append(size), read(self, start, size))[1]
     )
