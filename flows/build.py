@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline.storage.places import Place
-from pipeline.storage.places import place as located
-
 from flows.account import LIMITS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
@@ -50,6 +47,8 @@ from pipeline.runtime.passes import Pass, check_budget, forget_rejected, outcome
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
+from pipeline.storage.places import Place
+from pipeline.storage.places import place as located
 from schemas.base import digest
 from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Change, Ledger

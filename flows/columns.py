@@ -7,14 +7,13 @@ replaced beside, shards that are whole) from the shards' samples, encoded anew b
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
-from pipeline.storage.places import Place
-
 from pipeline.runtime.contract import BudgetError, Keyed
 from pipeline.runtime.records import Records
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index
 from pipeline.shards.kept import Kept, OldTars
 from pipeline.shards.reader import ShardReader
+from pipeline.storage.places import Place
 from schemas.arrays import Features
 from schemas.base import InputError
 from schemas.ledger import ColumnSample, Ledger

@@ -15,8 +15,6 @@ from functools import cached_property
 from itertools import count
 from typing import Any, cast
 
-from pipeline.storage.places import Place, place
-
 from flows.account import SHARDS_VERSION
 from flows.amend import Base
 from flows.columns import ColumnError, Readers, encoded, samples_in
@@ -32,6 +30,7 @@ from pipeline.shards.kept import Kept, OldTars
 from pipeline.shards.members import Packed
 from pipeline.shards.reader import ShardReader
 from pipeline.shards.writer import write_mixture
+from pipeline.storage.places import Place, place
 from schemas.arrays import Features
 from schemas.base import digest
 from schemas.conversation import Conversation

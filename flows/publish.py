@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.storage.places import Place, S3Path
-
 from flows.publish_objects import publish_objects, unfinished
 from pipeline.shards.contents import names_of
 from pipeline.storage.files import attempt_path, check_store, copy, link
+from pipeline.storage.places import Place, S3Path
 from schemas.base import InputError
 from schemas.ledger import LEDGER, Ledger
 from schemas.rejection import REJECTIONS

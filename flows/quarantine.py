@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from pipeline.storage.places import Place, place
-
 from pipeline.storage.files import write_text
+from pipeline.storage.places import Place, place
 from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 
