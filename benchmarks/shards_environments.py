@@ -61,7 +61,8 @@ def _call(*command: str | Path) -> None:
 ENERGON = Environment("energon", ("megatron-energon==7.4.1",))
 STREAMING = Environment(
     "streaming",
-    ("numpy<2.2", "brotli", "zstd", "python-snappy", "xxhash<4", "catalogue", "tqdm", "requests", "cramjam", "transformers<5"),
+    ("numpy<2.2", "brotli", "zstd", "python-snappy", "xxhash<4", "catalogue", "tqdm", "requests", "cramjam",
+     "transformers<5"),
     ("mosaicml-streaming==0.13.0",),
     (
         ("torchvision/__init__.py", ""),

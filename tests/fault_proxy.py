@@ -19,9 +19,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 FAULTS = ("500", "503", "slow-down", "reset", "lost", "hang", "twice", "cut", "stale")
-"""Three errors; the connection reset before the store saw the request; reset after the store did what it was asked
-(a lost response); silence, then a reset; the request sent twice; a body that breaks off half way; an older answer to
-the same list."""
+"""Three errors; the connection reset before the store saw the request; reset after the store did what it was
+asked (a lost response); silence, then a reset; the request sent twice; a body that breaks off half way; an older
+answer to the same list. By plan only: "damage", one bit of the request's body flipped on its way."""
 _ERRORS = {"500": (500, "InternalError"), "503": (503, "ServiceUnavailable"), "slow-down": (503, "SlowDown")}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
@@ -124,7 +124,7 @@ class FaultProxy:
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = 2**16
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -137,6 +137,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if fault in {"reset", "hang"}:
                 self._reset()
                 return
+            if fault == "damage" and body:
+                body = bytes([body[0] ^ 1]) + body[1:]
             request = (self.command, self.path, self.headers.items(), body)
             answer = proxy.pass_on(*request)
             if fault == "twice":

@@ -63,7 +63,7 @@ def plain(folder: Path, split: str, column: str = "") -> list[dict]:
 
 
 def outline(sample: dict) -> dict:
-    """Key, JSON as it is, and of each array dtype, shape and digest of its bytes; a reader's own fields left out."""
+    """Key, JSON as it is, and of each array dtype, shape and digest of its bytes; no reader's own fields."""
     return {
         name.removeprefix("."): _array(value) if isinstance(value, np.ndarray) else value
         for name, value in sample.items()

@@ -81,7 +81,7 @@ def front_matter(ledger: Ledger) -> dict[str, Any]:
 
 
 def _features(ledger: Ledger, records: list[str], encoders: Sequence[EncoderProvenance]) -> list[dict[str, Any]]:
-    """Of tars that hold these records and the arrays, and frames, of these encoders; in the order of the members."""
+    """Of tars that hold these records and the arrays, and frames, of these encoders; as the members come."""
     arrays = [(name, encoder) for encoder in encoders for name in encoder.arrays]
     frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in encoders] if ledger.frames_for else []
     kind = _nested("uint8") if ledger.frames_codec == "rawvideo" else {"dtype": "binary"}

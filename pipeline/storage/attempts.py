@@ -4,10 +4,11 @@ import uuid
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
+from pipeline.storage.completing import complete
 from pipeline.storage.faults import AbsentError, StoreError
 from pipeline.storage.places import S3Path
 from pipeline.storage.reading import Stat
-from pipeline.storage.writing import ObjectWriter, Written, complete, discard
+from pipeline.storage.writing import ObjectWriter, Written, discard
 
 
 @dataclass(frozen=True, order=True)
@@ -55,8 +56,7 @@ class S3Attempt(S3Path):
         if not missing_ok:
             self._written()
         while self.written:
-            if upload := self.written.pop().upload:
-                discard(self.url, upload)
+            discard(self.url, self.written.pop().upload)
 
     def open(self, mode: str = "r", encoding: str | None = None) -> BinaryIO:
         """`wb` or `xb`: takes back what was written before."""

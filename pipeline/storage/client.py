@@ -11,14 +11,13 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.storage.faults import LOG_IN, REACH, StoreError, client_faults, is_mute, refusal
+from pipeline.storage.faults import LOG_IN, REACH, StoreError, client_faults, code_of, is_mute, refusal
+from pipeline.storage.retries import wait_s
 from schemas.stores import S3Url
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 """Without a single byte."""
-ATTEMPTS = 5
-"""Of a request that meets a 500, a 503, a reset or silence; 7 s of waits in the mean, by boto3's jitter."""
 CONNECTIONS = 32
 """Kept open."""
 THREADS = 8
@@ -30,13 +29,18 @@ class Client:
 
     def __init__(self) -> None:
         """Raises StoreError for settings that the client cannot use."""
-        import boto3
-        from botocore.config import Config
-
+        try:
+            import awscrt  # noqa: F401
+            import boto3
+            from botocore.config import Config
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                "object stores need boto3 with its `crt`: pip install 'video-mixture[build]'"
+            ) from error
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": 1},  # `wait_s` decides instead
             max_pool_connections=CONNECTIONS,
             # Checksums are this package's own: some stores answer a range with the checksum of the whole object.
             request_checksum_calculation="when_required",
@@ -50,7 +54,10 @@ class Client:
         except faults as error:
             told = "AWS_ENDPOINT_URL is no URL" if type(error) is ValueError else type(error).__name__
             raise StoreError(f"settings of the object store cannot be used: {told}; {REACH}; {LOG_IN}") from error
+        self.s3.meta.events.register("needs-retry.s3", wait_s)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self.tells_crc32 = False
+        """Whether the store answers a write with the checksum of what it got; seen at the first write."""
         self._seen_buckets: set[str] = set()
 
     @property
@@ -69,31 +76,18 @@ class Client:
 
     def head(self, url: S3Url, **more: Any) -> dict[str, Any] | None:
         """The answer to a HEAD; None where the bucket is there and the object is not. Raises StoreError."""
-        from botocore.exceptions import ClientError
-
         with self.told(url):
             try:
                 answer: dict[str, Any] = self.s3.head_object(Bucket=url.bucket, Key=url.key, **more)
-            except ClientError as error:
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if status != 404 or more.get("VersionId") or not self._has_bucket(url):
-                    raise
-                return None
-            self._seen_buckets.add(url.bucket)
-            return answer
-
-    def _has_bucket(self, url: S3Url) -> bool:
-        """Asked once: the refusal of a HEAD does not say which of the two is absent."""
-        from pipeline.storage.faults import code_of
-
-        if url.bucket not in self._seen_buckets:
-            try:
-                self.s3.get_object(Bucket=url.bucket, Key=url.key, Range="bytes=0-0")["Body"].close()
             except client_faults() as error:
-                if code_of(error) != "NoSuchKey":
-                    return False
+                if code_of(error) != "404":
+                    raise
+                # Which of the two is absent, and whether it is a store that answers, is asked once for a bucket.
+                if url.bucket not in self._seen_buckets and code_of(self._in_words(url, error)) != "NoSuchKey":
+                    raise
+                answer = {}
             self._seen_buckets.add(url.bucket)
-        return True
+        return answer or None
 
     def _in_words(self, url: S3Url, error: Exception) -> Exception:
         """The refusal of a GET in place of that of a HEAD, which has no body that could say why."""

@@ -5,8 +5,9 @@ import uuid
 from typing import Any
 
 from pipeline.storage.client import Client, client
+from pipeline.storage.completing import complete
 from pipeline.storage.reading import ObjectReader, Stat
-from pipeline.storage.writing import ObjectWriter, complete, discard
+from pipeline.storage.writing import ObjectWriter, discard
 from schemas.stores import S3Url
 
 WHOLE_BYTES = 5 * 2**30

@@ -21,7 +21,7 @@ class StoreError(InputError, OSError):
 
 
 class AbsentError(StoreError, FileNotFoundError):
-    """No such object."""
+    """No such object, or upload."""
 
     number = errno.ENOENT
 
@@ -40,6 +40,7 @@ class DeniedError(StoreError, PermissionError):
 
 _CLASSES = {
     "NoSuchKey": AbsentError,
+    "NoSuchUpload": AbsentError,
     "AccessDenied": DeniedError,
     "credentials": DeniedError,
     "absent credentials": DeniedError,
@@ -101,17 +102,19 @@ class ChangedError(Exception):
     """An answer that is of other bytes than those asked for."""
 
 
+def absent(url: S3Url) -> AbsentError:
+    """For an object that is not there."""
+    told, mend = _REASONS["NoSuchKey"]
+    return AbsentError(f"{url}: {told} (NoSuchKey); {mend}")
+
+
 def client_faults() -> tuple[type[Exception], ...]:
     """What a call of the client raises for a mistake or a fault outside of this program."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
-    from s3transfer.exceptions import S3DownloadFailedError
 
-    return (
-        Boto3Error, BotoCoreError, ClientError, ResponseParserError, S3DownloadFailedError, ChangedError,
-        *body_faults(),
-    )  # fmt: skip
+    return (Boto3Error, BotoCoreError, ClientError, ResponseParserError, ChangedError)
 
 
 def body_faults() -> tuple[type[Exception], ...]:
@@ -126,7 +129,6 @@ def refusal(url: S3Url, error: Exception, endpoint: str, seen: bool) -> StoreErr
 
     The libraries' own texts are left out: some quote the whole URL of a request, signature included.
     """
-    error = getattr(error, "last_exception", error)  # the transfer manager's "retries exceeded"
     kind = _kind(error)
     if seen and kind == "NoSuchKey":
         kind = "changed"
@@ -144,11 +146,9 @@ def _kind(error: Exception) -> str:
     """A key of `_REASONS`, or else the name of what went wrong."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
-    from s3transfer.exceptions import S3DownloadFailedError
-    from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
 
     classes: list[tuple[str, tuple[Any, ...]]] = [
-        ("changed", (ChangedError, S3DownloadFailedError)),
+        ("changed", (ChangedError,)),
         ("strange", (ResponseParserError,)),
         (
             "absent credentials",
@@ -157,8 +157,8 @@ def _kind(error: Exception) -> str:
                 exceptions.CredentialRetrievalError, exceptions.TokenRetrievalError, exceptions.SSOError,
             ),
         ),
+        ("broken", (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)),
         ("unreachable", (exceptions.HTTPClientError, exceptions.ConnectionError)),
-        ("broken", S3_RETRYABLE_DOWNLOAD_ERRORS),
     ]  # fmt: skip
     for kind, members in classes:
         if isinstance(error, members):

@@ -9,6 +9,7 @@ import io
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
@@ -16,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.storage import listing
 from pipeline.storage.client import client
+from pipeline.storage.completing import complete
 from pipeline.storage.copying import copy_object
-from pipeline.storage.faults import AbsentError, PresentError
+from pipeline.storage.faults import AbsentError, PresentError, StoreError
 from pipeline.storage.reading import FIRST_BYTES, ObjectReader, Stat, stat
-from pipeline.storage.writing import ObjectWriter, Written, complete
+from pipeline.storage.writing import ObjectWriter, Written, discard
 from schemas.base import InputError
 from schemas.stores import S3Url
 
@@ -165,7 +167,12 @@ class S3Path:
         attempt = uuid.uuid4().hex
 
         def done(written: Written) -> None:
-            complete(self.url, attempt, written, anew)
+            try:
+                complete(self.url, attempt, written, anew)
+            except StoreError:
+                with suppress(StoreError):
+                    discard(self.url, written.upload)
+                raise
 
         return cast("BinaryIO", ObjectWriter(self.url, attempt, done))
 
@@ -195,8 +202,9 @@ class S3Path:
 
     def replace(self, target: "S3Path") -> "S3Path":
         """Copies the object within the store, then removes it here; a kill in between leaves both."""
+        seen = self.stat()
         if target != self:
-            copy_object(self.url, self.stat(), target.url)
+            copy_object(self.url, seen, target.url)
             self.unlink(missing_ok=True)
         return target
 

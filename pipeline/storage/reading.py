@@ -5,14 +5,16 @@ import random
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from pipeline.storage.client import client
-from pipeline.storage.faults import AbsentError, ChangedError, StoreError, body_faults, client_faults, code_of
+from pipeline.storage.faults import ChangedError, StoreError, absent, body_faults, client_faults, code_of
+from pipeline.storage.retries import FIRST_WAIT_S
 from schemas.stores import S3Url
 
 RANGE_ATTEMPTS = 4
-"""Of a body that breaks off, each with the attempts of its request."""
+"""Of a body that breaks off."""
 FIRST_BYTES = 128 * 2**10
 BLOCK_BYTES = 4 * 2**20
 """A reading that goes on doubles its requests from the first size to the second."""
@@ -52,7 +54,21 @@ def stat(url: S3Url) -> Stat:
     """Raises AbsentError where there is no such object, StoreError where it cannot be asked."""
     if head := client().head(url):
         return stat_of(head)
-    raise AbsentError(f"{url}: no such object; check its path; the URL of a folder ends in '/'")
+    raise absent(url)
+
+
+def pinned_head(url: S3Url, etag: str, version: str = "") -> dict[str, Any]:
+    """The answer to a HEAD of one version of an object, with its checksum. Raises StoreError where it changed."""
+    store = client()
+    with store.told(url, seen=True):
+        head = store.head(url, ChecksumMode="ENABLED", **_pins(etag, version))
+        if head is None or head.get("ETag") != etag:  # not all stores heed the request
+            raise ChangedError(f"{url} is not of ETag {etag}")
+    return head
+
+
+def _pins(etag: str, version: str) -> dict[str, str]:
+    return ({"IfMatch": etag} if etag else {}) | ({"VersionId": version} if version else {})
 
 
 def get_range(url: S3Url, start: int, size: int, etag: str = "", version: str = "") -> bytes:
@@ -60,30 +76,34 @@ def get_range(url: S3Url, start: int, size: int, etag: str = "", version: str = 
 
     Raises AbsentError where there is no such object, StoreError where it changed or cannot be read.
     """
-    asked = {"Range": f"bytes={start}-{start + size - 1}"}
-    asked |= {"IfMatch": etag} if etag else {}
-    asked |= {"VersionId": version} if version else {}
-    store = client()
-    with store.told(url, seen=bool(etag)):
-        for attempt in range(RANGE_ATTEMPTS):
+    asked = {"Range": f"bytes={start}-{start + size - 1}", **_pins(etag, version)}
+    with client().told(url, seen=bool(etag)):
+        for attempt in range(1, RANGE_ATTEMPTS + 1):
+            answer = _answer(url, etag, asked)
             try:
-                answer = store.s3.get_object(Bucket=url.bucket, Key=url.key, **asked)
-                if etag and answer.get("ETag") != etag:  # not all stores heed the request
-                    raise ChangedError(f"{url} has ETag {answer.get('ETag')}, not {etag}")
-                return _body(url, answer, start, size)
+                return _body(url, answer, start, size) if answer else b""
             except body_faults():
-                if attempt + 1 == RANGE_ATTEMPTS:
+                if attempt == RANGE_ATTEMPTS:
                     raise
-                time.sleep(random.random() * 2**attempt / 4)
-            except client_faults() as error:
-                if code_of(error) != "InvalidRange":  # what a store says of an empty object, and past the end
-                    raise
-                return b""
+                time.sleep(random.random() * FIRST_WAIT_S * 2**attempt)
     raise AssertionError("unreachable")
 
 
+def _answer(url: S3Url, etag: str, asked: dict[str, str]) -> dict[str, Any] | None:
+    """None for a range past the end, and for any of an empty object."""
+    try:
+        answer: dict[str, Any] = client().s3.get_object(Bucket=url.bucket, Key=url.key, **asked)
+    except client_faults() as error:
+        if code_of(error) != "InvalidRange":
+            raise
+        return None
+    if etag and answer.get("ETag") != etag:
+        raise ChangedError(f"{url} has ETag {answer.get('ETag')}, not {etag}")
+    return answer
+
+
 def _body(url: S3Url, answer: dict[str, Any], start: int, size: int) -> bytes:
-    with answer["Body"] as body:
+    with closing(answer["Body"]) as body:
         told = answer.get("ContentRange", "bytes 0-" if answer["ContentLength"] <= size else "")
         if not told.startswith(f"bytes {start}-"):  # not the status: some stores say 200 with a range, too
             raise StoreError(f"{url}: the store does not answer in the ranges it is asked for; take another store")

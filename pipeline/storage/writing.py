@@ -1,23 +1,23 @@
 """Objects written as a stream of parts within fixed memory, which appear when they are completed, or never.
 
-What was uploaded is a value (`Written`): another process may complete it. The store checks every part against its
-checksum, and the whole against that of all parts; the id of the attempt, in the object's metadata, tells whose
-write it was that took effect.
+What was uploaded is a value (`Written`): another process may complete it (`completing`). The store checks every
+part against its checksum.
 """
 
 import base64
 import hashlib
 import io
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pipeline.storage.client import Client, client
-from pipeline.storage.faults import PresentError, StoreError, client_faults, code_of
-from pipeline.storage.reading import stat_of
+from pipeline.storage.faults import StoreError, client_faults, code_of
 from schemas.stores import S3Url
 
 PART_BYTES = 8 * 2**20
@@ -61,7 +61,7 @@ class Written(NamedTuple):
         whole = zlib.crc32(self.payload)
         for part in self.parts:
             whole = combine_crc32(whole, part.crc32, part.size)
-        return _shown(whole)
+        return shown(whole)
 
 
 class ObjectWriter(io.RawIOBase):
@@ -89,6 +89,7 @@ class ObjectWriter(io.RawIOBase):
         """All of it. Raises StoreError when a part before it could not be uploaded."""
         if self.closed:
             raise ValueError(f"{self._url}: write to a closed file")
+        self._check()
         view = memoryview(data).cast("B")
         start = 0
         while start < len(view):
@@ -105,11 +106,10 @@ class ObjectWriter(io.RawIOBase):
         if self.closed:
             return
         try:
-            if self._failed:
-                raise StoreError(f"{self._url}: a part of it could not be uploaded; run the same command again")
-            if self._upload or len(self._buffer) > INLINE_BYTES:
+            self._check()
+            if self._buffer and (self._upload or len(self._buffer) > INLINE_BYTES):
                 self._send()
-                self._collect(0)
+            self._collect(0)
             written = Written(self._upload, tuple(self._parts), bytes(self._buffer))
         except BaseException:
             self.abort()
@@ -118,7 +118,7 @@ class ObjectWriter(io.RawIOBase):
         self._done(written)
 
     def abort(self) -> None:
-        """Leaves nothing in the store, as far as it can be reached."""
+        """Leaves nothing in the store, as far as it can be reached: the rest is for `files.remains`."""
         if self.closed:
             return
         super().close()
@@ -128,8 +128,9 @@ class ObjectWriter(io.RawIOBase):
             task.exception() if not task.cancelled() else None
         self._pending.clear()
         self._buffer = bytearray()
-        if self._upload:
-            discard(self._url, self._upload)
+        if not sys.is_finalizing():
+            with suppress(StoreError):
+                discard(self._url, self._upload)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,9 +147,12 @@ class ObjectWriter(io.RawIOBase):
         """A writer that was let go is no finished one."""
         self.abort()
 
+    def _check(self) -> None:
+        if self._failed:
+            raise StoreError(f"{self._url}: a part of it could not be uploaded; run the same command again")
+
     def _send(self) -> None:
-        if not self._buffer:
-            return
+        self._failed = True  # until all went well
         number = len(self._parts) + len(self._pending) + 1
         if number > MAX_PARTS:
             raise StoreError(
@@ -161,50 +165,19 @@ class ObjectWriter(io.RawIOBase):
         task = client().threads.submit(_upload_part, self._url, self._upload, number, self._buffer)
         self._pending.append(task)
         self._buffer = bytearray()
+        self._failed = False
 
     def _collect(self, left: int) -> None:
         """Waits until only so many parts are under way."""
         while len(self._pending) > left:
-            task = self._pending[0]
-            try:
-                self._parts.append(task.result())
-            except BaseException:
-                self._failed = True
-                raise
+            self._parts.append(self._pending[0].result())
             self._pending.popleft()
 
 
-def complete(url: S3Url, attempt: str, written: Written, anew: bool = False) -> None:
-    """Makes what was written the object, whole and at once; with `anew` only where there is none yet.
-
-    A store answers a write twice where its first answer was lost: then the metadata tell whether it took effect.
-
-    Raises:
-        PresentError: `anew`, and an object of another attempt is there. Stores that know no conditional writes
-            (`If-None-Match`) cannot tell of two that come at the same instant: the last one stays.
-        StoreError: The store refused; nothing is visible of it.
-    """
-    store = client()
-    if anew and (head := store.head(url)) and stat_of(head).attempt != attempt:
-        raise PresentError(f"{url}: an object is there already; remove it, or choose another place")
-    condition = {"IfNoneMatch": "*"} if anew else {}
-    with store.told(url):
-        try:
-            answer = (_finish if written.upload else _put)(store, url, attempt, written, condition)
-        except client_faults() as error:
-            if not _is_mine(store, url, attempt, written):
-                if code_of(error) == "PreconditionFailed":
-                    raise PresentError(
-                        f"{url}: an object is there already; remove it, or choose another place"
-                    ) from error
-                raise
-            return
-    if answer.get("ChecksumCRC32") != written.crc32:
-        _is_mine(store, url, attempt, written)
-
-
 def discard(url: S3Url, upload: str) -> None:
-    """Aborts an upload; one that is not there is no error."""
+    """Aborts an upload; one that is not there, or none, is no error."""
+    if not upload:
+        return
     store = client()
     with store.told(url):
         try:
@@ -233,48 +206,26 @@ def _upload_part(url: S3Url, upload: str, number: int, body: bytearray) -> Part:
     crc32 = zlib.crc32(body)
     with store.told(url):
         answer = store.s3.upload_part(
-            Bucket=url.bucket, Key=url.key, UploadId=upload, PartNumber=number, Body=body, **_checks(body, crc32)
+            Bucket=url.bucket,
+            Key=url.key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=body,
+            **checks(store, body, crc32),
         )
-    return Part(answer["ETag"], crc32, len(body), _is_told(url, answer, _shown(crc32)))
+    store.tells_crc32 = told = is_told(url, answer, shown(crc32))
+    return Part(answer["ETag"], crc32, len(body), told)
 
 
-def _put(store: Client, url: S3Url, attempt: str, written: Written, condition: dict[str, str]) -> dict[str, Any]:
-    answer: dict[str, Any] = store.s3.put_object(
-        Bucket=url.bucket,
-        Key=url.key,
-        Body=written.payload,
-        Metadata={"attempt": attempt},
-        **_checks(written.payload, zlib.crc32(written.payload)),
-        **condition,
-    )
-    return answer
+def checks(store: Client, body: bytes | bytearray, crc32: int) -> dict[str, str]:
+    """Stores of today check the first, and say so; for all others the second, which costs three times as much."""
+    checks = {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": shown(crc32)}
+    if not store.tells_crc32:
+        checks["ContentMD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    return checks
 
 
-def _finish(store: Client, url: S3Url, attempt: str, written: Written, condition: dict[str, str]) -> dict[str, Any]:
-    parts = [
-        {"PartNumber": number, "ETag": part.etag, **({"ChecksumCRC32": _shown(part.crc32)} if part.told else {})}
-        for number, part in enumerate(written.parts, start=1)
-    ]
-    answer: dict[str, Any] = store.s3.complete_multipart_upload(
-        Bucket=url.bucket,
-        Key=url.key,
-        UploadId=written.upload,
-        MultipartUpload={"Parts": parts},
-        ChecksumCRC32=written.crc32,
-        ChecksumType="FULL_OBJECT",
-        MpuObjectSize=written.size,
-        **condition,
-    )
-    return answer
-
-
-def _checks(body: bytes | bytearray, crc32: int) -> dict[str, str]:
-    """Two checksums: stores of today check the first, and all the second."""
-    md5 = hashlib.md5(body, usedforsecurity=False).digest()
-    return {"ChecksumCRC32": _shown(crc32), "ContentMD5": base64.b64encode(md5).decode()}
-
-
-def _is_told(url: S3Url, answer: dict[str, Any], crc32: str) -> bool:
+def is_told(url: S3Url, answer: dict[str, Any], crc32: str) -> bool:
     """Whether the store gives the checksum of what it got. Raises StoreError where it is another."""
     found = answer.get("ChecksumCRC32")
     if found and found != crc32:
@@ -282,17 +233,6 @@ def _is_told(url: S3Url, answer: dict[str, Any], crc32: str) -> bool:
     return bool(found)
 
 
-def _is_mine(store: Client, url: S3Url, attempt: str, written: Written) -> bool:
-    """Whether the object is the one of this attempt. Raises StoreError where it is, and is damaged."""
-    head = store.head(url, ChecksumMode="ENABLED")
-    if head is None or stat_of(head).attempt != attempt:
-        return False
-    if (found := head["ContentLength"]) != written.size:
-        raise StoreError(f"{url}: the store holds {found} bytes, not {written.size}; run the same command again")
-    if head.get("ChecksumType") == "FULL_OBJECT":
-        _is_told(url, head, written.crc32)
-    return True
-
-
-def _shown(crc32: int) -> str:
+def shown(crc32: int) -> str:
+    """As stores write it."""
     return base64.b64encode(crc32.to_bytes(4, "big")).decode()

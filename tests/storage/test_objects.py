@@ -6,7 +6,7 @@ import time
 import pytest
 from store_server import ACCESS, BUCKET
 
-from pipeline.storage import objects
+from pipeline.storage import client, objects, retries
 from pipeline.storage.objects import ObjectStore
 from schemas.base import InputError
 from schemas.stores import S3Url
@@ -182,7 +182,7 @@ def test_what_is_not_there_is_an_error_that_names_it_and_the_mend(store, url, wo
     ],
 )
 def test_what_a_store_refuses_is_an_error_that_names_it_and_the_mend(store, monkeypatch, url, status, code, words):
-    monkeypatch.setattr(objects, "ATTEMPTS", 2)
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
     store.refuse(status, code)
     with pytest.raises(InputError, match=f"^{url}: .*{words}") as told:
         seen(url)
@@ -197,7 +197,7 @@ def test_a_fault_that_passes_is_outlived(store):
 
 
 def test_retries_are_bounded(store, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 2)
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
     store.refuse("500 Internal Server Error", "InternalError")
     with pytest.raises(InputError, match="failed time and again"):
         ObjectStore().stat(URL)
@@ -229,7 +229,7 @@ def test_an_unknown_profile_is_told_with_the_mend(store, monkeypatch):
 def test_an_endpoint_that_does_not_answer_is_told_without_the_name_and_password_in_it(
     store, monkeypatch, endpoint, words
 ):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(InputError, match=words) as told:
         seen(URL)
@@ -244,8 +244,8 @@ def test_a_server_that_speaks_no_s3_is_told_so(store, url):
 
 
 def test_a_server_that_stays_silent_is_left_after_a_bounded_time(store, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    monkeypatch.setattr(objects, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
+    monkeypatch.setattr(client, "READ_TIMEOUT_S", 0.3)
     store.before = lambda _: time.sleep(1.5)
     began = time.monotonic()
     with pytest.raises(InputError, match=r"cannot be reached .*\(ReadTimeoutError\)"):
