@@ -9,8 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow.parquet as pq
 
 from pipeline.shards.index import TarPlace
+from pipeline.shards.lookup import PLACE, IndexRow
 from pipeline.shards.members import Member
-from pipeline.shards.reader import PLACE, IndexedSample
+from pipeline.shards.payloads import open_tar, payloads, spans
 from pipeline.storage.places import Place
 from schemas.base import Record, Sha256
 
@@ -76,14 +77,8 @@ class Kept(Generic[Row]):
         return [Member(*each) for each in zip(suffixes, self._payloads(suffixes), strict=True)]
 
     def _payloads(self, suffixes: Sequence[str]) -> list[bytes]:
-        row = {
-            "key": self.key,
-            "shard": self.tar.name,
-            "members": self.place.members,
-            "data_offsets": self.place.data_offsets,
-            "sizes": self.place.sizes,
-        }
-        found = IndexedSample(self.tar.path, row).payloads(suffixes)
+        row = IndexRow(self.key, self.tar.name, self.place.members, self.place.data_offsets, self.place.sizes)
+        found = payloads(open_tar(self.tar.folder, row), row, spans(row, suffixes))
         return [bytes(found[suffix]) for suffix in suffixes]
 
 
