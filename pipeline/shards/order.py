@@ -127,7 +127,9 @@ class Order:
         epoch, block = key
         places = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self)))
         turns = self._shuffled(epoch, places) if self._spec.shuffle else places
-        return turns if self._chosen is None else self._chosen[turns]
+        found = turns if self._chosen is None else self._chosen[turns]
+        found.flags.writeable = False
+        return found
 
     def _shuffled(self, epoch: int, places: Positions) -> Positions:
         found = np.empty(len(places), np.int64)
@@ -158,5 +160,6 @@ class Order:
     def _draws(self, count: int, what: int, epoch: int, window: int = 0, code: int = 0) -> NDArray[np.uint64]:
         """Random words to sort by. NumPy promises that those of a bit generator stay; a shuffle's it does not."""
         # The lowest word of the counter is the generator's own.
-        bits = np.random.Philox(key=[self._spec.seed, what], counter=[0, code, window, epoch])
+        key, counter = np.array([self._spec.seed, what], np.uint64), np.array([0, code, window, epoch], np.uint64)
+        bits = np.random.Philox(key=key, counter=counter)
         return np.asarray(bits.random_raw(count), np.uint64)

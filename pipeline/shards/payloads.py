@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
+from pipeline.shards.buffers import buffer
 from pipeline.shards.lookup import IndexRow, ShardError
 from pipeline.shards.recent import Recent
 from pipeline.storage.faults import StoreError
@@ -59,7 +58,7 @@ class LocalTar:
 
     def read(self, start: int, size: int) -> memoryview:
         """As `Tar.read`."""
-        view = np.empty(size, np.uint8).data  # not a bytearray, which would be written twice
+        view = buffer(size)
         done = 0
         while done < size and (got := os.preadv(self._handle, [view[done:]], start + done)):
             done += got
@@ -82,7 +81,10 @@ class StoredTar:
 
     def read(self, start: int, size: int) -> memoryview:
         """As `Tar.read`."""
-        return memoryview(bytearray(read_range(self._path, start, size)))
+        data = read_range(self._path, start, size)
+        view = buffer(len(data))
+        view[:] = data
+        return view
 
     def size(self) -> int:
         """As `Tar.size`."""

@@ -1,0 +1,167 @@
+"""From an object store comes what comes from a disk, through faults of the store, within the bound of memory."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import shard_factory as made
+from botocore.loaders import create_loader
+from store_server import BUCKET, running_store, settings
+
+from pipeline.shards import payloads, prefetch
+from pipeline.shards.index import read_index
+from pipeline.shards.loader import MixtureLoader
+from pipeline.shards.reader import ShardError, ShardReader
+from pipeline.shards.stream import MixtureStream
+from pipeline.storage.client import forget
+from pipeline.storage.faults import StoreError
+from pipeline.storage.places import S3Path
+from schemas.ledger import Ledger
+
+COLUMN = "internvideo2"
+PLACE = S3Path(BUCKET, "a/mixture")
+LOADER = create_loader()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    where = tmp_path_factory.mktemp("joined")
+    made.build_with_column(where)
+    return where / "mixture"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def store(server, local, tmp_path, monkeypatch):
+    """Running, holding the mixture, and found by the code under test."""
+    monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    for name, value in settings(server, tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    server.empty()
+    forget()
+    for path in local.rglob("*"):
+        if path.is_file():
+            server.put(f"a/mixture/{path.relative_to(local).as_posix()}", path.read_bytes())
+    yield server
+    forget()
+
+
+def stream(folder, **options):
+    return MixtureStream(
+        folder, "train", made.NAMES, **{"global_batch": 8, "shuffle_shards": 2, "frames": True, **options}
+    )
+
+
+def assert_equal(found, expected):
+    assert found.state == expected.state
+    assert [s.json for s in found.samples] == [s.json for s in expected.samples]
+    for one, other in zip(found.samples, expected.samples, strict=True):
+        for arrays, others in ((one.features, other.features), (one.frames, other.frames)):
+            assert list(arrays) == list(others)
+            for name, array in arrays.items():
+                np.testing.assert_array_equal(array, others[name])
+
+
+@pytest.mark.parametrize("ahead", [0, 20_000, None])
+def test_a_store_gives_what_the_disk_gives(store, local, ahead):
+    for found, expected in zip(stream(PLACE, prefetch_bytes=ahead, epochs=1), stream(local, epochs=1), strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_sample_takes_one_request_a_tar(store):
+    run = stream(PLACE, epochs=1)
+    store.asked.clear()
+    list(run)
+    own = [path for path in store.gets(".tar") if COLUMN not in path]
+    assert len(own) == 40
+    assert len(store.gets(".tar")) == 80
+
+
+def test_faults_in_between_change_nothing(store, local):
+    state = {"count": 0}
+
+    def now_and_then(environ):
+        if environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"].endswith(".tar"):
+            state["count"] += 1
+            if state["count"] % 5 == 0:
+                return "503 Slow Down", "<Error><Code>SlowDown</Code></Error>"
+            if state["count"] % 7 == 0:
+                store.cut += 1
+        return None
+
+    run = stream(PLACE, epochs=1)
+    store.before = now_and_then
+    for found, expected in zip(run, stream(local, epochs=1), strict=True):
+        assert_equal(found, expected)
+    assert state["count"] > 90
+
+
+def test_workers_read_from_a_store(store, local):
+    batches = islice(MixtureLoader(stream(PLACE), workers=2), 7)
+    for found, expected in zip(batches, stream(local), strict=False):
+        assert_equal(found, expected)
+
+
+def test_no_more_is_asked_for_than_fits_the_bound(store, monkeypatch):
+    sizes, read = [], payloads.StoredTar.read
+    monkeypatch.setattr(prefetch, "TASK_BYTES", 0)
+    monkeypatch.setattr(
+        payloads.StoredTar, "read", lambda self, start, size: (sizes.append(size), read(self, start, size))[1]
+    )
+    one_by_one = [sum(sizes) for _ in stream(PLACE, global_batch=1, prefetch_bytes=0, epochs=1)]
+    sizes.clear()
+    ahead = [
+        sum(sizes) - taken
+        for taken, _ in zip(one_by_one, stream(PLACE, global_batch=1, prefetch_bytes=60_000, epochs=1), strict=True)
+    ]
+    assert 30_000 < max(ahead) <= 60_000
+
+
+def test_an_object_that_is_not_there_is_a_broken_shard(store):
+    store.client.delete_object(Bucket=BUCKET, Key="a/mixture/shards/train-000001.tar")
+    with pytest.raises(ShardError, match=r"shards/train-000001\.tar, sample train-"):
+        list(stream(PLACE, epochs=1))
+    run = stream(PLACE, epochs=1, on_broken="skip")
+    assert sum(len(batch.samples) for batch in run) == 28
+    assert len(run.skipped) == 12
+
+
+def test_a_store_that_refuses_is_no_broken_shard(store):
+    run = stream(PLACE, epochs=1, on_broken="skip")
+    store.refuse("403 Forbidden", "AccessDenied")
+    with pytest.raises(StoreError, match="no permission"):
+        list(run)
+    assert run.skipped == []
+
+
+def test_an_object_that_ends_early_is_named(store, local):
+    data = (local / "shards/train-000001.tar").read_bytes()
+    store.put("a/mixture/shards/train-000001.tar", data[: len(data) // 2])
+    with pytest.raises(ShardError, match=rf"shards/train-000001\.tar, sample .* ends at byte {len(data) // 2}"):
+        list(stream(PLACE, epochs=1))
+
+
+def test_the_reader_reads_from_a_store_what_it_reads_from_the_disk(store, local):
+    assert Ledger.read(PLACE) == Ledger.read(local)
+    assert read_index(PLACE, "train").equals(read_index(local, "train"))
+    stored, expected = ShardReader(PLACE, "train"), ShardReader(local, "train")
+    assert stored.positions(["video"]) == expected.positions(["video"])
+    for position in (39, 3, 17):
+        one, other = (reader.read(position, made.NAMES, frames=True) for reader in (stored, expected))
+        assert one.sample == other.sample
+        assert stored.position(one.sample.key) == position
+        for name in made.NAMES:
+            np.testing.assert_array_equal(one.features[name], other.features[name])
+            np.testing.assert_array_equal(one.frames[name], other.frames[name])
+
+
+def test_a_place_that_holds_no_mixture_is_told(store):
+    with pytest.raises(ShardError, match=r"s3://models/b has no index\.parquet and no ledger\.json"):
+        stream(S3Path(BUCKET, "b"))
