@@ -162,9 +162,9 @@ class ObjectWriter(io.RawIOBase):
         if not self._upload:
             self._upload = begin(self._url, self._attempt)
         self._collect(PARTS_AT_ONCE - 1)
-        task = client().threads.submit(_upload_part, self._url, self._upload, number, self._buffer)
-        self._pending.append(task)
+        body = bytes(self._buffer)  # boto3 would keep a copy of a bytearray beside it
         self._buffer = bytearray()
+        self._pending.append(client().threads.submit(_upload_part, self._url, self._upload, number, body))
         self._failed = False
 
     def _collect(self, left: int) -> None:
@@ -201,7 +201,7 @@ def begin(url: S3Url, attempt: str) -> str:
     return str(answer["UploadId"])
 
 
-def _upload_part(url: S3Url, upload: str, number: int, body: bytearray) -> Part:
+def _upload_part(url: S3Url, upload: str, number: int, body: bytes) -> Part:
     store = client()
     crc32 = zlib.crc32(body)
     with store.told(url):
@@ -217,7 +217,7 @@ def _upload_part(url: S3Url, upload: str, number: int, body: bytearray) -> Part:
     return Part(answer["ETag"], crc32, len(body), told)
 
 
-def checks(store: Client, body: bytes | bytearray, crc32: int) -> dict[str, str]:
+def checks(store: Client, body: bytes, crc32: int) -> dict[str, str]:
     """Stores of today check the first, and say so; for all others the second, which costs three times as much."""
     checks = {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": shown(crc32)}
     if not store.tells_crc32:

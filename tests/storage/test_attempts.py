@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pipeline.storage import retries
 from pipeline.storage.attempts import S3Attempt
 from pipeline.storage.files import attempt_path, commit, published, remains, remove_tree
 from pipeline.storage.writing import INLINE_BYTES
@@ -109,7 +110,8 @@ def test_a_killed_attempt_is_never_seen_and_is_found_and_removed(proxied):
     assert [p.name for p in proxied.folder.iterdir()] == ["other"]
 
 
-def test_an_upload_that_went_away_is_told_with_the_mend(proxied):
+def test_an_upload_that_went_away_is_told_with_the_mend(proxied, monkeypatch):
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
     path = proxied.folder / "file"
     attempt = attempt_path(path)
     attempt.write_bytes(b"x" * 9 * 2**20)

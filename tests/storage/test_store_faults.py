@@ -14,6 +14,11 @@ from pipeline.storage.files import attempt_path, commit, copy, link, published, 
 
 LARGE = os.urandom(17 * 2**20)
 """Three parts."""
+EACH = [
+    pytest.param(fault, marks=() if fault in {"500", "lost", "cut"} else pytest.mark.slow)
+    for fault in FAULTS
+    if fault != "stale"
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +40,7 @@ def once(fault, *operations):
     return plan
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stale"])
+@pytest.mark.parametrize("fault", EACH)
 @pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "in parts"])
 def test_a_write_outlives_each_fault_of_each_request(proxied, fault, size):
     path = proxied.folder / "file"
@@ -104,7 +109,7 @@ def test_where_a_store_refuses_conditions_a_new_object_is_written_without(proxie
     assert answered == [{"IfNoneMatch": "*"}, {}]
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stale"])
+@pytest.mark.parametrize("fault", EACH)
 def test_a_reading_outlives_each_fault(proxied, fault):
     path = proxied.folder / "file"
     path.write_bytes(LARGE)
@@ -115,7 +120,7 @@ def test_a_reading_outlives_each_fault(proxied, fault):
     assert proxied.faults()[fault] == 3
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stale"])
+@pytest.mark.parametrize("fault", EACH)
 def test_moves_and_removals_outlive_each_fault(proxied, fault):
     old, new = proxied.folder / "old", proxied.folder / "new"
     old.write_bytes(b"body")
