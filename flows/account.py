@@ -23,7 +23,10 @@ from schemas.rejection import Rejection
 LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
 """Fields of `decode` that decide whether a medium is let in, and nothing of what is made of it."""
 
-SHARDS_VERSION = 5
+CUTS = {"max_bytes", "samples_per_shard"}
+"""Fields of `shards` that decide where tars begin, and nothing of what a sample is."""
+
+SHARDS_VERSION = 6
 """Raise it when the plan, the order or the writer would make other shards of the same inputs."""
 
 
@@ -40,8 +43,8 @@ def sample_settings(recipe: Recipe, tokenizer_sha256: str = "") -> dict[str, Sha
         "decode": recipe.decode.model_dump(mode="json", exclude=LIMITS),
         "encoders": list(recipe.encoders),
         **{f"encoders.{name}": _told(spec) for name, spec in recipe.encoders.items()},
-        "shards": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
-        "shards.samples_per_shard": recipe.shards.samples_per_shard,
+        "shards": recipe.shards.model_dump(mode="json", exclude=CUTS),
+        **{f"shards.{name}": getattr(recipe.shards, name) for name in sorted(CUTS)},
         "the version of this program": [
             *([stage.name, stage.version] for stage in (Converse, Decode, Encode)),
             ["shards", SHARDS_VERSION],

@@ -5,7 +5,7 @@ the shards and columns whose tars have the digests that the output's ledger tell
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,12 @@ from pipeline.features.origins import Stamp
 from pipeline.plan.amend import HOLE, Standing, amend, moved, turnover, worst_prefix
 from pipeline.plan.choose import Candidates, Rows
 from pipeline.plan.order import place
-from pipeline.runtime.workspace import Artefact, Work, Workspace, load
+from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.columns import WrittenColumn
-from pipeline.shards.index import candidate_digest, column_index, read_index
+from pipeline.shards.index import candidate_digest, column_index, read_index, starts_in
 from pipeline.shards.kept import Kept, OldTars
-from pipeline.storage.files import ATTEMPT_PREFIX, write_text
-from pipeline.storage.places import Place
+from pipeline.shards.packing import Cuts, starts_of
+from pipeline.storage.files import write_text
 from pipeline.storage.places import place as located
 from schemas.base import InputError, digest
 from schemas.encoders import EncoderSpec
@@ -64,7 +64,8 @@ class Base:
         there = Work(
             manifest.stage, manifest.version, {k: v for k, v in config.items() if k != BASE}, manifest.inputs
         )
-        if there.fingerprint == asked.fingerprint and _same_account(Ledger.read(self.shards.folder), self.ledger):
+        is_asked = self.shards.is_current and there.fingerprint == asked.fingerprint
+        if is_asked and _same_account(Ledger.read(self.shards.folder), self.ledger):
             return Work(manifest.stage, manifest.version, config, manifest.inputs)
         return Work(asked.stage, asked.version, {**asked.config, BASE: self.told}, asked.inputs)
 
@@ -95,6 +96,10 @@ class Base:
         at = pc.index_in(labels, value_set=pa.array(names, pa.string())).to_numpy()
         return Standing(found.fill_null(HOLE).to_numpy(), code[at] if names else code, strata)
 
+    def starts(self, split: Split) -> list[int]:
+        """Positions at which its tars begin."""
+        return starts_in(self.shards.folder, split)
+
     def column(
         self, name: str, spec: EncoderSpec, stamp: Stamp, stages: Sequence[Sequence[Any]]
     ) -> OldTars[ColumnSample] | None:
@@ -105,7 +110,7 @@ class Base:
         told = next((column for column in self.ledger.columns if column.encoder == name), None)
         if told is None:
             return None
-        found = [each for each in _artefacts(self.workspace, "columns") if _column_of(each) == told]
+        found = [each for each in self.workspace.artefacts("columns") if _column_of(each) == told]
         if not found:
             raise InputError(
                 f"the column {name} of the mixture is not in {self.workspace.root} any more, and --amend keeps its "
@@ -130,7 +135,7 @@ def find_base(recipe: Recipe, workspace: Workspace, tokenizer_sha256: str = "") 
     check_settings(ledger, recipe, tokenizer_sha256)
     wanted = [entry.sha256 for entry in ledger.shards]
     matches = []
-    for artefact in _artefacts(workspace, "shards"):
+    for artefact in workspace.artefacts("shards"):
         told = Ledger.read(artefact.folder)
         if [entry.sha256 for entry in told.shards] == wanted:
             matches.append((not _same_account(told, ledger), artefact.folder.name, artefact))
@@ -160,37 +165,49 @@ def rearrange(
     chosen: Mapping[Split, Mapping[Stratum, Rows]],
     kept: Set[str],
     recipe: Recipe,
-) -> tuple[dict[Split, Rows], Change]:
-    """The new order of each split, which is the old one wherever that is fair enough, and what changes.
+    size_of: Callable[[str], int],
+) -> tuple[dict[Split, Rows], dict[Split, list[int]], Change]:
+    """The new order of each split, which is the old one wherever that is fair enough, its cuts, and what changes.
 
-    `kept` are keys whose bytes are taken over if they are chosen.
+    `kept` are keys whose bytes are taken over if they are chosen; `size_of` tells what a key's sample takes in its
+    tar. In an old order tars begin where they began, and behind the start of the last one wherever one is full:
+    so one sample that is taken down changes one tar, and a raised total adds some.
     """
     orders: dict[Split, Rows] = {}
+    starts: dict[Split, list[int]] = {}
     reordered, counts, tars = [], np.zeros(3, np.int64), []
     for split in Split:
         standing, own = base.standing(split, candidates), chosen.get(split, {})
         order = amend(standing, own, candidates.keys, recipe.seed, candidates.epochs)
+        old_starts = base.starts(split)
+        stay = [start for start in old_starts if start < len(order)]
         if worst_prefix(order, own) >= KEPT_PREFIX_BOUND:
             order = place(own, candidates.keys, recipe.seed, candidates.epochs)
             reordered.append(split)
+            stay = []
+        starts[split] = starts_of(candidates.keys_at(order), size_of, Cuts.full(recipe.shards, stay))
         before = _copied(standing.rows, candidates, kept)
         counts += (len(order), int(np.isin(before[before != HOLE], order).sum()), moved(before, order))
-        tars.append(turnover(before, order, recipe.shards.samples_per_shard))
+        tars.append(turnover(before, order, old_starts, starts[split]))
         if split in chosen:
             orders[split] = order
-    total, stay, elsewhere = counts.tolist()
-    return orders, Change(
-        recipe_sha256=base.ledger.recipe_sha256,
-        root_sha256=base.ledger.root_sha256,
-        kept=stay,
-        added=total - stay,
-        removed=sum(count.samples for count in base.ledger.total.values()) - stay,
-        moved=elsewhere,
-        reordered=tuple(reordered),
-        shards_kept=sum(each.kept for each in tars),
-        shards_rewritten=sum(each.rewritten for each in tars),
-        shards_new=sum(each.new for each in tars),
-        shards_gone=sum(each.gone for each in tars),
+    total, there, elsewhere = counts.tolist()
+    return (
+        orders,
+        starts,
+        Change(
+            recipe_sha256=base.ledger.recipe_sha256,
+            root_sha256=base.ledger.root_sha256,
+            kept=there,
+            added=total - there,
+            removed=sum(count.samples for count in base.ledger.total.values()) - there,
+            moved=elsewhere,
+            reordered=tuple(reordered),
+            shards_kept=sum(each.kept for each in tars),
+            shards_rewritten=sum(each.rewritten for each in tars),
+            shards_new=sum(each.new for each in tars),
+            shards_gone=sum(each.gone for each in tars),
+        ),
     )
 
 
@@ -209,14 +226,6 @@ def _standing_ledger(recipe: Recipe, workspace: Workspace) -> Ledger:
         raise InputError(f"the ledger of {output} cannot be read: build without --amend ({error})") from None
     write_text(note / LEDGER, (output / LEDGER).read_text(encoding="utf-8"))
     return ledger
-
-
-def _artefacts(workspace: Workspace, stage: str) -> Iterator[Artefact]:
-    """Whole ones, by name."""
-    folders: list[Place] = [*(workspace.root / stage).glob("*")]
-    for folder in sorted(folders, key=str):
-        if not folder.name.startswith(ATTEMPT_PREFIX) and (artefact := load(folder)):
-            yield artefact
 
 
 def _column_of(artefact: Artefact) -> Any:

@@ -1,12 +1,12 @@
 """What `mixture audit` prints: the recount in every unit, what was not checked, and findings one block each."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
 import typer
 
-from flows.tables import Row, print_lines, print_table
+from flows.tables import print_lines, print_table
 from pipeline.audit.audit import AuditReport
 from pipeline.audit.findings import Finding
 from schemas.ledger import Count
@@ -18,8 +18,9 @@ UNITS = ("samples", "turns", "LLM tok", "vis tok", "clips", "frames", "hours", "
 SHORTENED = 1_000_000
 """From here on a number is told by four digits, so that eight columns fit; samples are always told to the last."""
 
-
 INDENT = "    "
+GAP = "  "
+"""Between the columns of a table."""
 _POWERS = ("", "k", "M", "G", "T", "P")
 
 
@@ -28,13 +29,13 @@ def print_audit(report: AuditReport, as_json: bool) -> None:
     if as_json:
         typer.echo(report.to_json(), nl=False)
         return
+    width = shutil.get_terminal_size().columns
     for table, name in TABLES.items():
         if report.tables[table]:
-            title = f"Recounted from the tars, by {name}"
-            print_table(title, [f"split/{name}", *(f"#{unit}" for unit in UNITS)], _rows(report.tables[table]))
+            _print_counts(name, _rows(report.tables[table]), width)
     if report.not_checked:
         print_table("Not checked", ["check", "what it proves"], list(report.not_checked.items()))
-    print_lines(finding_lines(report, shutil.get_terminal_size().columns))
+    print_lines(finding_lines(report, width))
     root = f"root {report.root_sha256[:12]}" if report.root_sha256 else f"{len(report.not_checked)} left out"
     print_lines([f"audit: {report.verdict} ({len(report.checks)} checks, {root})"])
 
@@ -62,7 +63,21 @@ def where(finding: Finding) -> str:
     return "  ".join(part for part in (finding.code, finding.shard or "(mixture)", finding.key) if part)
 
 
-def _rows(counts: Mapping[str, Count]) -> list[Row]:
+def _print_counts(name: str, rows: Sequence[tuple[str, ...]], width: int) -> None:
+    """A table; where labels would be cut, each stands on a line of its own, above its numbers."""
+    title, head = f"Recounted from the tars, by {name}", (f"split/{name}", *UNITS)
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    if sum(widths) + len(GAP) * len(UNITS) <= width:
+        print_table(title, [head[0], *(f"#{unit}" for unit in UNITS)], rows)
+        return
+    print_lines([title])
+    for label, *numbers in (head, *rows):
+        told = GAP.join(number.rjust(wide) for number, wide in zip(numbers, widths[1:], strict=True))
+        print_lines([label, INDENT + told])
+    print_lines([""])
+
+
+def _rows(counts: Mapping[str, Count]) -> list[tuple[str, ...]]:
     return [(label, *cells(count)) for label, count in counts.items()]
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from flows.account import LIMITS, make_account, make_flows
+from flows.account import CUTS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
@@ -21,29 +20,26 @@ from flows.display import Display
 from flows.exclusion_files import read_exclusions
 from flows.gallery import make_figures, make_gallery
 from flows.measuring import SPOKEN, Measuring, WithPasses
-from flows.packing import Packing, Produced
+from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
-from flows.quarantine import read_rejections, write_quarantine
+from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
+from flows.stages import Opened, encoding, talking
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import write_report
-from pipeline.conversations.stage import Converse
 from pipeline.conversations.tokens import tokenizer_sha256
-from pipeline.decode.stage import Decode
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
-from pipeline.features.stage import Encode
-from pipeline.ingest.fetch import Fetch
-from pipeline.ingest.probe import Probe
-from pipeline.ingest.registry import build_source
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
+from pipeline.plan.cost import COST_VERSION, cost_of
 from pipeline.plan.exclusions import Exclusions
 from pipeline.plan.gates import Sieve
 from pipeline.plan.order import place
 from pipeline.plan.passes import Passes, check_apart
 from pipeline.plan.quotas import quotas
-from pipeline.runtime.contract import ContractError, Stage
+from pipeline.runtime.carried import forget
+from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.located import Located, Stored
-from pipeline.runtime.passes import Pass, check_budget, forget_rejected, outcomes, run_pass
+from pipeline.runtime.passes import Cost, Pass, check_budget, outcomes, run_pass
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
@@ -57,13 +53,13 @@ from schemas.recipe import Recipe
 from schemas.rejection import REJECTIONS, Rejection
 from schemas.sample import Sample, Split, key_again
 
-PROBER = "pipeline.decode.worker:probe_medium"
-"""Ingest looks at media through decode's eyes, in a process of its own; the flow makes the match."""
-
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
-INGEST_PART = 64
 TALK_PART = 256
 FEATURES_PART = 16
+FEATURES_COST = 120_000_000
+"""Of a part that is decoded and encoded, microseconds of `cost_of`: 16 films of a minute, or one of many. The last
+part to end keeps no other worker waiting for longer than about that, or than one film takes.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,7 @@ class Build:
         self._tokenizer = ""
         self._passes = Passes(self._samples)
         self._chosen: dict[Stratum, Rows] = {}
+        self._replaced: dict[str, Replaced] = {}
         self._waves: list[Wave] = []
         self._talks = Located()
         self._encoded = Located()
@@ -128,7 +125,7 @@ class Build:
 
     def record_rejections(self) -> None:
         """Writes what `mixture quarantine list` reads."""
-        write_quarantine(self.recipe, self.rejections.values())
+        write_quarantine(self.recipe, self.rejections.values(), self._replaced)
 
     def ingest(self, only_plan: bool = False) -> None:
         """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget.
@@ -146,16 +143,10 @@ class Build:
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
         for spec in self.recipe.sources:
-            source = build_source(spec)
-            made = {"source": spec.model_dump(mode="json"), "fingerprint": source.fingerprint()}
-            folder = self._workspace.root / "media" / digest(made)
-            folder.mkdir(parents=True, exist_ok=True)
-            roots = {spec.name: str(source.media_root(folder))}
-            stages = (Fetch(source, folder), Probe(PROBER, self.recipe.decode, roots))
-            limits = self.recipe.decode.model_dump(mode="json", include=LIMITS)
-            job = Pass("ingest", stages, {**made, "limits": limits}, list(source.entries()), (), INGEST_PART)
-            artefact = self._pass(job, f"ingest {spec.name}")
-            self._roots |= roots
+            opened = Opened(spec, self._workspace)
+            opened.folder.mkdir(parents=True, exist_ok=True)
+            artefact = self._pass(opened.ingest(self.recipe.decode), f"ingest {spec.name}")
+            self._roots[spec.name] = opened.root
             self._ingested.append(artefact)
             self._samples.add(artefact)
             self._check_keys()
@@ -221,6 +212,7 @@ class Build:
             talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
             check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed)
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
+        self._replaced = replacements(self._candidates, self._chosen, self.rejections.keys())
 
     def _todo(self) -> list[str]:
         """Who is chosen now and not worked on yet. A later pass takes what the first one gave."""
@@ -264,27 +256,30 @@ class Build:
         recipe = self.recipe
         talk = recipe.conversations.model_dump(mode="json")
         config = {"conversations": talk, "seed": recipe.seed, "tokenizer": self._tokenizer}
-        stages = (Converse(recipe.conversations, recipe.seed),)
-        return Pass("conversations", stages, config, samples, self._ingest_fingerprints(), TALK_PART)
+        made_of = self._ingest_fingerprints()
+        return Pass("conversations", talking(recipe), config, samples, made_of, TALK_PART, digest)
 
     def _encoding(self, samples: Sequence[Sample], names: Sequence[str], check_digests: bool = False) -> Pass:
         recipe = self.recipe
         encoders = {name: recipe.encoders[name] for name in names}
-        preprocessing = {name: spec.preprocessing for name, spec in encoders.items()}
         stamps = {name: self._stamps[name] for name in encoders}
         for name, spec in encoders.items():
             check_unchanged(spec.weights, stamps[name])
-        stages: tuple[Stage[Any, Any], ...] = (
-            Decode(recipe.decode, preprocessing, self._roots, recipe.shards, check_digests),
-            Encode(encoders, recipe.decode.frames_per_clip, recipe.runtime.clips_at_once, stamps),
-        )
+        stages = encoding(recipe, names, self._roots, stamps, check_digests)
         config = {
             "decode": recipe.decode.model_dump(mode="json"),
             "encoders": [[name, spec.model_dump(mode="json")] for name, spec in encoders.items()],
             "weights": stamps,
-            "frames": recipe.shards.model_dump(mode="json", exclude={"samples_per_shard"}),
+            "frames": recipe.shards.model_dump(mode="json", exclude=CUTS),
         }
-        return Pass("features", stages, config, samples, self._ingest_fingerprints(), FEATURES_PART)
+        sources, cost = self._ingest_fingerprints(), self._cost(len(names))
+        return Pass("features", stages, config, samples, sources, FEATURES_PART, digest, cost)
+
+    def _cost(self, encoders: int) -> Cost:
+        def of(sample: Sample) -> int:
+            return cost_of(sample, self.recipe.decode, encoders)
+
+        return Cost(of, COST_VERSION, FEATURES_COST)
 
     def _ingest_fingerprints(self) -> tuple[str, ...]:
         return tuple(artefact.fingerprint for artefact in self._ingested)
@@ -326,21 +321,23 @@ class Build:
 
     def _produced(self) -> Produced:
         features = Located(wave.features for wave in self._waves)
-        placed, change = self._order()
-        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         talks, encoded, of_columns = (
             WithPasses(each, self._passes) for each in (self._talks, self._encoded, features)
         )
+        contents = Contents(self.recipe, self._passes, talks, encoded, self._base, self._kept)
+        placed, starts, change = self._order(contents)
+        order = {split: self._samples_of(self._candidates.keys_at(rows)) for split, rows in placed.items()}
         keys = [key for samples in order.values() for key in keys_of(samples)]
-        return Produced(order, talks, encoded, of_columns, self._account(keys, change), self.rejections.values())
+        account = self._account(keys, change)
+        return Produced(order, starts, contents, of_columns, account, self.rejections.values())
 
-    def _order(self) -> tuple[dict[Split, Rows], Change | None]:
+    def _order(self, contents: Contents) -> tuple[dict[Split, Rows], dict[Split, list[int]], Change | None]:
         wanted = dict.fromkeys(quota.stratum.split for quota in self.quotas if quota.samples or quota.target)
         chosen = {split: {s: rows for s, rows in self._chosen.items() if s.split is split} for split in wanted}
         if self._base:
-            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe)
+            return rearrange(self._base, self._candidates, chosen, self._kept, self.recipe, contents.size)
         keys, epochs = self._candidates.keys, self._candidates.epochs
-        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, None
+        return {split: place(own, keys, self.recipe.seed, epochs) for split, own in chosen.items()}, {}, None
 
     def _late(self, samples: Sequence[Sample], lacking: Sequence[str]) -> Readers:
         """Features for columns of shards that are whole; the media must still be those that were ingested."""
@@ -352,7 +349,8 @@ class Build:
         job = next((job for job in jobs if self._workspace.find(job.work)), jobs[-1])
         artefact = self._pass(job, "features of new columns")
         if refused := list(outcomes(artefact, Rejection)):
-            forget_rejected(artefact)  # a film may come back, a worker may live: they are tried again
+            # A film may come back, a worker may live: they are tried again.
+            forget(artefact.folder, {each.key for each in refused})
             raise refuse(lacking, refused, len(firsts))
         return WithPasses(Located([artefact]), self._passes)
 

@@ -4,21 +4,39 @@ Imports of this module are light on purpose: `mixture --help` and `validate` ans
 second; each command imports what it needs.
 """
 
+import shlex
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows.command import (
+    BAD_INPUT,
+    FINDING,
+    INTERRUPTED,
+    AmendOption,
+    FolderArgument,
+    JsonOption,
+    OutputOption,
+    RecipeArgument,
+    RunnerOption,
+    SharesOption,
+    WorkersOption,
+    WorkspaceOption,
+    explained,
+    fail,
+    mixture_at,
+    need_folder,
+    read_recipe,
+    terminal_display,
+)
+from flows.quarantine_cli import quarantine_app
+
 if TYPE_CHECKING:
-    from flows.display import Display
     from pipeline.audit.audit import AuditReport
     from pipeline.storage.places import Place
-    from schemas.recipe import Recipe
-
-FINDING, BAD_INPUT = 1, 2
 
 app = typer.Typer(
     name="mixture",
@@ -28,31 +46,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-quarantine_app = typer.Typer(help="What was rejected, and why.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE", help="A recipe file, or a packaged one: demo, align, vision, sft, sft-paper, apollo-4m."
-    ),
-]
-FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="A built mixture: a folder, or s3://...")]
-WorkersOption = Annotated[int | None, typer.Option(help="Actors a stage, instead of the recipe's.")]
-AmendOption = Annotated[
-    bool, typer.Option("--amend", help="Change the mixture in the output folder: what stays is not made again.")
-]
-RunnerOption = Annotated[str | None, typer.Option(help="`local` or `ray`, instead of the recipe's.")]
-WorkspaceOption = Annotated[str | None, typer.Option(help="Folder of artefacts, instead of the recipe's.")]
-OutputOption = Annotated[str | None, typer.Option(help="Folder of the mixture, instead of the recipe's.")]
-SharesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|T/I/MI/V",
-        help="Other shares: percent of text/image/multi-image/video, or a row of Apollo's Table 13.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+class Interrupted(SystemExit):
+    """Ctrl-C. No KeyboardInterrupt, which the library of the commands would answer with an exit code of its own."""
 
 
 def main() -> NoReturn:
@@ -60,8 +58,17 @@ def main() -> NoReturn:
 
     Ctrl-C ends it with 130; the same command takes up where it stopped.
     """
-    app()
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except Interrupted:
+        command = shlex.join(["mixture", *sys.argv[1:]])
+        fail(f"stopped; what is finished is kept, and the same command takes up from there: {command}", INTERRUPTED)
     sys.exit(0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise Interrupted(INTERRUPTED)
 
 
 @app.command()
@@ -76,16 +83,16 @@ def init(
     from flows.starter import commented
 
     if path.exists():
-        _fail(f"{path} exists; name another file, or remove it", BAD_INPUT)
-    _need_folder(path)
-    path.write_text(commented(_recipe(like, shares=shares)), encoding="utf-8")
+        fail(f"{path} exists; name another file, or remove it", BAD_INPUT)
+    need_folder(path)
+    path.write_text(commented(read_recipe(like, shares=shares)), encoding="utf-8")
     typer.echo(f"wrote {path}; next: mixture validate {path}")
 
 
 @app.command()
 def validate(recipe: RecipeArgument) -> None:
     """Explain every mistake in a recipe, with its line and path."""
-    found = _recipe(recipe)
+    found = read_recipe(recipe)
     shares = ", ".join(f"{m} {float(share):g} %" for m, share in found.mixture.shares.items())
     typer.echo(f"{recipe} is valid: {found.mixture.total} samples ({shares}) from {len(found.sources)} sources")
 
@@ -130,8 +137,8 @@ def plan(
     from flows.tables import print_plan
     from pipeline.plan.capacity import check_rates
 
-    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, shares=shares)
-    with _explained():
+    found = read_recipe(recipe, workers=workers, runner=runner, workspace=workspace, shares=shares)
+    with explained():
         given = load_rates(rates) if rates else None
         if given:
             check_rates(found, given)
@@ -142,7 +149,7 @@ def plan(
             return
         from flows.build import opened_build
 
-        with opened_build(found, _display(quiet=as_json)) as build:
+        with opened_build(found, terminal_display(quiet=as_json)) as build:
             try:
                 build.ingest(only_plan=True)
                 build.plan()
@@ -165,9 +172,9 @@ def calibrate(
     from flows.build import opened_build
     from flows.calibrate import calibrate as measure
 
-    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace)
-    _need_folder(out)
-    with _explained(), opened_build(found, _display()) as build:
+    found = read_recipe(recipe, workers=workers, runner=runner, workspace=workspace)
+    need_folder(out)
+    with explained(), opened_build(found, terminal_display()) as build:
         try:
             build.ingest()
             build.plan()
@@ -192,9 +199,9 @@ def build(
     from flows.build import opened_build
     from flows.change_rows import change_words
 
-    found = _recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output, shares=shares)
-    display = _display()
-    with _explained(), opened_build(found, display, amend) as running:
+    found = read_recipe(recipe, workers=workers, runner=runner, workspace=workspace, output=output, shares=shares)
+    display = terminal_display()
+    with explained(), opened_build(found, display, amend) as running:
         running.run()
     report = running.findings
     if amend and running.ledger.history:
@@ -231,18 +238,18 @@ def audit(
     """Recount a mixture from its tars alone; exit 1 on a finding. A difference to another is no finding."""
     from flows.audit_tables import print_audit
 
-    mixture = _mixture(folder)
+    mixture = mixture_at(folder)
     if against is None:
         if trust:
-            _fail("--trust goes with --against OTHER", BAD_INPUT)
+            fail("--trust goes with --against OTHER", BAD_INPUT)
         report = _recounted(mixture, workers, quick, exclude)
         print_audit(report, as_json)
     else:
         from flows.difference_tables import print_comparison
         from pipeline.audit.compare import compare
 
-        old = _mixture(against)
-        with _explained():
+        old = mixture_at(against)
+        with explained():
             difference = compare(mixture, old)
         report = _recounted(mixture, workers, quick, exclude)
         other = None if trust else _recounted(old, workers, quick)
@@ -260,8 +267,8 @@ def inspect(
     """Show samples of a mixture: talk, times, arrays and where they came from."""
     from flows.tables import print_samples
 
-    mixture = _mixture(folder)
-    with _explained():
+    mixture = mixture_at(folder)
+    with explained():
         print_samples(mixture, split, key)
 
 
@@ -276,26 +283,9 @@ def status(
     """Say what is built, trained and scored."""
     from flows.tables import print_status
 
-    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
-    with _explained():
+    found = read_recipe(recipe, workspace=workspace, output=output, shares=shares)
+    with explained():
         print_status(found, as_json)
-
-
-@quarantine_app.command("list")
-def quarantine_list(
-    recipe: RecipeArgument,
-    workspace: WorkspaceOption = None,
-    shares: SharesOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List what the last build of a recipe rejected, with the reason and where the bytes are."""
-    from flows.quarantine import read_quarantine
-    from flows.tables import print_rejections
-
-    found = read_quarantine(_recipe(recipe, workspace=workspace, shares=shares))
-    if found is None:
-        _fail(f"no build of {recipe} yet in this workspace; run `mixture build {recipe}`", BAD_INPUT)
-    print_rejections(found, as_json)
 
 
 @app.command()
@@ -313,10 +303,10 @@ def clean(
     from flows.clean import clean_workspace
     from pipeline.storage.places import place
 
-    found = _recipe(recipe, workspace=workspace)
+    found = read_recipe(recipe, workspace=workspace)
     if columns:
-        _mixture(found.output)
-    with _explained():
+        mixture_at(found.output)
+    with explained():
         removed, size = clean_workspace(place(found.workspace), place(found.output), everything, columns)
     typer.echo(f"removed {removed} files, {size / 1e6:.1f} MB")
 
@@ -331,10 +321,10 @@ def train(
     """Train on the built mixture in Apollo's three stages."""
     from flows.learning import train_mixture
 
-    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
-    _mixture(found.output)
-    with _explained():
-        train_mixture(found, _display())
+    found = read_recipe(recipe, workspace=workspace, output=output, shares=shares)
+    mixture_at(found.output)
+    with explained():
+        train_mixture(found, terminal_display())
 
 
 @app.command()
@@ -349,10 +339,10 @@ def evaluate(
     from flows.learning import evaluate_model
     from flows.tables import print_scores
 
-    found = _recipe(recipe, workspace=workspace, output=output, shares=shares)
-    _mixture(found.output)
-    with _explained():
-        scores = evaluate_model(found, _display(quiet=as_json))
+    found = read_recipe(recipe, workspace=workspace, output=output, shares=shares)
+    mixture_at(found.output)
+    with explained():
+        scores = evaluate_model(found, terminal_display(quiet=as_json))
     print_scores(scores.model_dump(mode="json"), as_json)
     if not scores.sees:
         raise typer.Exit(FINDING)
@@ -368,74 +358,12 @@ def _recounted(
 
     excluded = ExcludedCheck() if exclude else None
     if excluded:
-        with _explained():
+        with explained():
             read_exclusions(exclude or [], excluded.add)
     try:
         return recounted(folder, workers, quick, excluded)
     except WorkerDeathError as error:
-        _fail(str(error), BAD_INPUT)
-
-
-def _recipe(
-    name: str,
-    *,
-    workers: int | None = None,
-    runner: str | None = None,
-    workspace: str | None = None,
-    output: str | None = None,
-    shares: str | None = None,
-) -> "Recipe":
-    from flows.recipe_file import RecipeError, load_recipe, settle
-
-    try:
-        found = load_recipe(name)
-        return settle(found, output=output, workspace=workspace, workers=workers, runner=runner, shares=shares)
-    except RecipeError as error:
-        _fail(str(error), BAD_INPUT)
-
-
-def _display(quiet: bool = False) -> "Display":
-    from rich.console import Console
-
-    from flows.display import Display
-
-    # Progress goes to stderr: stdout is for the result.
-    return Display(Console(stderr=True, quiet=quiet))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turns the failures a user can cause into a message and an exit code; a bug keeps its traceback."""
-    from pipeline.plan.quotas import QuotaError
-    from pipeline.runtime.contract import BudgetError
-    from schemas.base import InputError
-
-    try:
-        yield
-    except (QuotaError, BudgetError) as error:
-        _fail(str(error), FINDING)
-    except (InputError, LookupError, ModuleNotFoundError) as error:
-        _fail(str(error), BAD_INPUT)
-
-
-def _mixture(folder: str) -> "Place":
-    from flows.recount import need_mixture
-    from pipeline.storage.places import place
-
-    with _explained():
-        found = place(folder)
-        need_mixture(found)
-    return found
-
-
-def _need_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        _fail(f"{path}: there is no folder {path.parent}; make it, or name another file", BAD_INPUT)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"mixture: {message}", err=True)
-    raise SystemExit(code)
+        fail(str(error), BAD_INPUT)
 
 
 if __name__ == "__main__":

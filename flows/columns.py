@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 from pipeline.runtime.contract import BudgetError, Keyed
+from pipeline.runtime.located import Reader
 from pipeline.runtime.records import Records
 from pipeline.shards.columns import Encoded
 from pipeline.shards.index import read_index
@@ -23,7 +24,7 @@ from schemas.sample import Sample, Split
 SHOWN = 5
 """Samples that an error names before it only counts."""
 
-Readers = Mapping[str, Callable[[], Keyed]]
+Readers = Mapping[str, Reader]
 """By key, how to read its `Features`, or why there are none."""
 
 
@@ -51,7 +52,7 @@ def encoded(
     shards: ShardReader | None,
     old: OldTars[ColumnSample] | None = None,
 ) -> Iterator[Encoded | Kept[ColumnSample]]:
-    """The samples with their features; with `shards`, held against what these hold at the same position.
+    """The samples with their features in outline; with `shards`, held against what these hold at the same position.
 
     Samples of which `readers` knows nothing are taken from `old`, as it holds them. Raises ColumnError where a
     sample has none, InputError where its media or frames are not those of the shards.
@@ -60,13 +61,14 @@ def encoded(
         if old and sample.key not in readers:
             yield old.row(sample.key)
             continue
-        outcome = readers[sample.key]()
+        reader = readers[sample.key]
+        outcome = reader.outline()
         if _failure(name, outcome):
             raise _told(name, samples, readers)
         features = cast("Features", outcome)
         if shards is not None:
             _check_same(shards, position, sample, features)
-        yield Encoded(sample, features)
+        yield Encoded(sample, features, cast("Callable[[], Features]", reader))
 
 
 def _check_same(shards: ShardReader, position: int, sample: Sample, features: Features) -> None:
@@ -91,7 +93,7 @@ def _failure(name: str, outcome: Keyed) -> str:
 
 
 def _told(name: str, samples: Sequence[Sample], readers: Readers) -> ColumnError:
-    outcomes = ((s.key, _failure(name, readers[s.key]())) for s in samples if s.key in readers)
+    outcomes = ((s.key, _failure(name, readers[s.key].outline())) for s in samples if s.key in readers)
     return _error([name], [f"{key} ({why})" for key, why in outcomes if why], len(samples))
 
 

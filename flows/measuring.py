@@ -1,8 +1,7 @@
 """What candidates come to in the unit of the mixture: an estimate at first, a count once they are worked on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,13 @@ from pipeline.plan.choose import Candidates, Sizes
 from pipeline.plan.estimate import estimated
 from pipeline.plan.passes import Passes
 from pipeline.runtime.contract import Keyed
+from pipeline.runtime.located import Reader
 from pipeline.runtime.passes import metas
 from pipeline.runtime.workspace import Artefact
 from pipeline.shards.kept import Kept
-from pipeline.shards.members import Packed, members, shard_sample
+from pipeline.shards.members import Packed
 from pipeline.shards.tally import counted
+from pipeline.shards.writer import sizes_of
 from schemas.arrays import Features, FeaturesMeta
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
@@ -30,26 +31,40 @@ SPOKEN = (Unit.TURNS, Unit.LLM_TOKENS)
 """Known once a sample was talked about; what then proves too much is not decoded and encoded."""
 
 
-def again(read: Callable[[], Keyed], sample: Sample) -> Keyed:
-    """What a stage gave for a sample, as that of the same sample in a later pass."""
-    outcome = read()
-    if isinstance(outcome, Features):
-        return replace(outcome, meta=outcome.meta.model_copy(update={"key": sample.key}))
-    if isinstance(outcome, Conversation):
-        return outcome.model_copy(update={"key": sample.key, "binding_sha256": sample.binding_sha256()})
-    return outcome
+@dataclass(frozen=True)
+class Again:
+    """Reads what a stage gave for a sample, as that of the same sample in a later pass."""
+
+    read: Reader
+    sample: Sample
+
+    def __call__(self) -> Keyed:
+        """All of it."""
+        return self._again(self.read())
+
+    def outline(self) -> Keyed:
+        """Of features without what their arrays hold."""
+        return self._again(self.read.outline())
+
+    def _again(self, outcome: Keyed) -> Keyed:
+        sample = self.sample
+        if isinstance(outcome, Features):
+            return replace(outcome, meta=outcome.meta.model_copy(update={"key": sample.key}))
+        if isinstance(outcome, Conversation):
+            return outcome.model_copy(update={"key": sample.key, "binding_sha256": sample.binding_sha256()})
+        return outcome
 
 
 @dataclass(frozen=True)
-class WithPasses(Mapping[str, Callable[[], Keyed]]):
+class WithPasses(Mapping[str, Reader]):
     """Readers of outcomes, of later passes too: those have what the first pass gave."""
 
     readers: Readers
     passes: Passes
 
-    def __getitem__(self, key: str) -> Callable[[], Keyed]:
+    def __getitem__(self, key: str) -> Reader:
         first = self.passes.first(key)
-        return self.readers[key] if first == key else partial(again, self.readers[first], self.passes[key])
+        return self.readers[key] if first == key else Again(self.readers[first], self.passes[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.readers)
@@ -133,14 +148,11 @@ class Measuring:
 
     def _bytes(self, key: str, talks: Readers, features: Readers) -> int:
         """Of the members of a sample in its tar."""
-        sample, first = self.passes[key], self.passes.first(key)
-        talk, found = again(talks[first], sample), again(features[first], sample)
+        talk, found = (WithPasses(each, self.passes)[key].outline() for each in (talks, features))
         if not isinstance(talk, Conversation) or not isinstance(found, Features):
             raise TypeError(f"{key} was encoded, but there is {talk!r} and {type(found).__name__} of it")
-        shards = self.recipe.without_columns().encoders
-        encoders = tuple(encoder for encoder in found.meta.encoders if encoder.name in shards)
-        record = shard_sample(Packed(sample, talk, found), encoders)
-        return sum(len(member.payload) for member in members(record, found, encoders, self.recipe.shards))
+        beside = list(self.recipe.without_columns().encoders)
+        return sum(size for _, size in sizes_of(Packed(self.passes[key], talk, found), beside, self.recipe.shards))
 
     def _clips_of(self, span_ns: int, max_clips: int | None) -> int:
         return clips_of_span(span_ns, self.recipe.decode, max_clips)

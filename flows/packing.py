@@ -26,10 +26,12 @@ from pipeline.features.stage import Encode
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.columns import join, write_column
+from pipeline.shards.index import starts_in
 from pipeline.shards.kept import Kept, OldTars
 from pipeline.shards.members import Packed
+from pipeline.shards.packing import Cuts, sample_bytes, starts_of
 from pipeline.shards.reader import ShardReader
-from pipeline.shards.writer import write_mixture
+from pipeline.shards.writer import sizes_of, write_mixture
 from pipeline.storage.places import Place, place
 from schemas.arrays import Features
 from schemas.base import digest
@@ -47,13 +49,44 @@ Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What the tars of a mixture hold of each sample, whether made now or kept."""
+
+    recipe: Recipe
+    samples: Mapping[str, Sample]
+    talks: Readers
+    features: Readers
+    base: Base | None = None
+    """The mixture that this one is a change of."""
+    kept: Set[str] = frozenset()
+    """Keys whose samples are taken from there as they are."""
+
+    def row(self, key: str) -> Packed | Kept[ShardSample]:
+        """A sample as the writer takes it, its features in outline."""
+        if self.base and key in self.kept:
+            return self.base.sample(key)
+        talk, reader = self.talks[key](), self.features[key]
+        features = cast("Features", reader.outline())
+        whole = cast("Callable[[], Features]", reader)
+        return Packed(self.samples[key], cast("Conversation", talk), features, whole)
+
+    def size(self, key: str) -> int:
+        """Bytes that a sample takes in its tar: known without its arrays."""
+        row, recipe = self.row(key), self.recipe.without_columns()
+        return sample_bytes(
+            row.sizes if isinstance(row, Kept) else sizes_of(row, list(recipe.encoders), recipe.shards)
+        )
+
+
+@dataclass(frozen=True)
 class Produced:
     """What shards are made of."""
 
     order: Order
     """The mixture's samples, in their order."""
-    talks: Readers
-    features: Readers
+    starts: Mapping[Split, Sequence[int]]
+    """Positions at which tars begin; of a split that is not named, where they are full."""
+    contents: Contents
     column_features: Readers
     """Of the pass that had all encoders at work, or why a sample has none there; `features` may have some."""
     account: Account
@@ -139,10 +172,22 @@ class Packing:
         late = self._late(order, old, made)
         shards = self.shards or (self._packed(produced) if any(late.values()) else None)
         folder = shards.folder if shards else None
+        starts = self._starts(folder, produced) if lacking else {}
         for name in lacking:
             features: Readers = ChainMap(cast("dict[str, Any]", late[name]), cast("dict[str, Any]", made))
-            found[name] = self._column(name, works[name], order, features, folder, old[name])
+            found[name] = self._column(name, works[name], order, features, folder, old[name], starts)
         return {name: artefact for name, artefact in found.items() if artefact}
+
+    def _starts(self, shards: Place | None, produced: Produced | None) -> Mapping[Split, Sequence[int]]:
+        """Where the tars of the shards begin, or will."""
+        if shards or produced is None:
+            folder = shards or self._found.folder
+            return {Split(split): starts_in(folder, split) for split in Ledger.read(folder).total}
+        cuts = {split: Cuts.full(self.recipe.shards, produced.starts.get(split, ())) for split in produced.order}
+        return {
+            split: starts_of(keys_of(samples), produced.contents.size, cuts[split])
+            for split, samples in produced.order.items()
+        }
 
     def _old_column(self, name: str) -> OldTars[ColumnSample] | None:
         if self.base is None:
@@ -179,6 +224,7 @@ class Packing:
         features: Readers,
         shards: Place | None,
         old: OldTars[ColumnSample] | None,
+        starts: Mapping[Split, Sequence[int]],
     ) -> Artefact:
         """Made of `features`, which are held against `shards` where those were there before, and of `old` ones."""
 
@@ -188,7 +234,9 @@ class Packing:
                 split: _stepped(encoded(name, samples, features, readers[split], old), step)
                 for split, samples in order.items()
             }
-            return {"tars": len(write_column(folder, name, splits, self.recipe.shards).column.shards)}
+            recipe = self.recipe
+            written = write_column(folder, name, splits, recipe.shards, starts, recipe.runtime.workers)
+            return {"tars": len(written.column.shards)}
 
         return self._once(f"column {name}", work, sum(map(len, order.values())), build)
 
@@ -199,23 +247,25 @@ class Packing:
 
         def build(folder: Place, step: Step) -> Mapping[str, int]:
             splits = {
-                split: _stepped(self._records(samples, produced), step) for split, samples in produced.order.items()
+                split: _stepped(map(produced.contents.row, keys_of(samples)), step)
+                for split, samples in produced.order.items()
             }
             tokenizer = place(recipe.conversations.tokenizer) if self.tokenizer else None
             encoders, shards = list(recipe.encoders), recipe.shards
-            ledger = write_mixture(folder, splits, encoders, shards, produced.account, tokenizer)
+            ledger = write_mixture(
+                folder,
+                splits,
+                encoders,
+                shards,
+                produced.account,
+                tokenizer,
+                produced.starts,
+                recipe.runtime.workers,
+            )
             write_rejections(folder / REJECTIONS, produced.rejections)
             return _counts(ledger)
 
         return self._once("shards", self._shards_work, sum(map(len, produced.order.values())), build)
-
-    def _records(self, samples: Sequence[Sample], produced: Produced) -> Iterator[Packed | Kept[ShardSample]]:
-        for at, key in enumerate(keys_of(samples)):
-            if self.base and key in self.kept:
-                yield self.base.sample(key)
-            else:
-                talk, features = produced.talks[key](), produced.features[key]()
-                yield Packed(samples[at], cast("Conversation", talk), cast("Features", features))
 
     @property
     def _found(self) -> Artefact:

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from flows.publish_objects import publish_objects, unfinished
 from pipeline.shards.contents import names_of
 from pipeline.storage.files import attempt_path, check_store, copy, link
@@ -43,7 +45,7 @@ def _name(output: Place) -> str:
     """Of the mixture there; empty where its ledger cannot be read: then it is to be made anew."""
     try:
         return Ledger.read(output).recipe
-    except ValueError:
+    except ValidationError:
         return ""
 
 

@@ -19,7 +19,6 @@ from schemas.arrays import EncoderProvenance
 from schemas.ledger import LEDGER, Count, Ledger
 from schemas.plan import Quota
 from schemas.recipe import Recipe
-from schemas.rejection import Rejection
 from schemas.sample import Modality
 from schemas.sources import SourceSpec
 from schemas.units import Unit
@@ -132,15 +131,6 @@ def _quota_json(quota: Quota) -> dict[str, Any]:
         "candidates": quota.candidates,
         "reserves": quota.candidates - quota.samples if by_samples else None,
     }
-
-
-def print_rejections(rejections: Sequence[Rejection], as_json: bool) -> None:
-    """Every rejection with its reason and where its bytes are."""
-    if as_json:
-        print_json([rejection.model_dump(mode="json") for rejection in rejections])
-        return
-    rows = [(r.key, r.stage, r.reason, f"{r.source}:{r.where}", r.detail) for r in rejections]
-    print_table(f"{len(rows)} rejected", ["key", "stage", "reason", "where", "detail"], rows)
 
 
 def print_samples(folder: Place, split: str, key: str) -> None:

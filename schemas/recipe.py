@@ -38,9 +38,14 @@ class ConversationSpec(Record):
 class ShardsSpec(Record):
     """How samples are packed."""
 
+    max_bytes: int = Field(
+        default=1_000_000_000, ge=10_240, le=2**40,
+        description="Most bytes of a tar; a sample that is larger by itself has one of its own. Keep tars at "
+        "100 MB to 2 GB, and more of them than ranks x workers.",
+    )  # fmt: skip
     samples_per_shard: int = Field(
-        default=512, ge=1, le=100_000,
-        description="Samples a tar. Keep tars at 100 MB to 2 GB, and more of them than ranks x workers.",
+        default=10_000, ge=1, le=100_000,
+        description="Most samples of a tar: for samples so small that `max_bytes` is far.",
     )  # fmt: skip
     frames_for: tuple[Category, ...] = Field(
         default=(), description="Video samples of these categories also carry their frames (training stage 2)."

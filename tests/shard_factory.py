@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.decode.mjpeg import to_mjpeg
 from pipeline.plan.order import interleave
 from pipeline.shards.columns import Encoded, join, write_column
+from pipeline.shards.index import starts_in
 from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta
@@ -96,6 +97,11 @@ def build(folder: Path, spec: ShardsSpec = WITH_FRAMES) -> Ledger:
     return write_mixture(folder, splits, NAMES, spec, account())
 
 
+def every(size: int, counts: dict[Modality, int], split: Split = Split.TRAIN) -> dict[Split, list[int]]:
+    """Where tars of so many samples begin."""
+    return {split: list(range(0, sum(counts.values()), size))}
+
+
 def as_asked(packed: Iterator[Packed], spec: ShardsSpec) -> Iterator[Packed]:
     """The samples with their frames in the form of `spec`."""
     for each in packed:
@@ -178,5 +184,6 @@ def build_with_column(folder: Path, column: str = "internvideo2", spec: ShardsSp
     packed = {s: list(as_asked(samples(n, s), spec)) for s, n in counts.items()}
     write_mixture(folder / "shards", packed, beside, spec, account())
     rows = {s: (Encoded(each.sample, each.features) for each in own) for s, own in packed.items()}
-    write_column(folder / "column", column, rows, spec)
+    starts = {s: starts_in(folder / "shards", s) for s in counts}
+    write_column(folder / "column", column, rows, spec, starts)
     return join(folder / "mixture", folder / "shards", {column: folder / "column"}, NAMES, sha256_text("recipe"))

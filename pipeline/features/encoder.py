@@ -1,6 +1,7 @@
 """`VisionEncoder`: one face for both architectures, from uint8 frames to a grid of tokens."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -78,13 +79,14 @@ def build_encoder(
     """
     build = build_siglip if spec.architecture == "siglip" else build_internvideo2
     try:
-        tower: Tower = build(spec, stamped)
+        path = None if spec.weights == "random" else weights_path(spec.weights, stamped)
+        tower: Tower = build(spec, path)
     except InputError as error:
         raise InputError(f"encoders.{name}: {error}") from error
     provenance = EncoderProvenance(
         name=name,
         architecture=tower.architecture,
-        weights=_label(spec, stamped),
+        weights=_label(spec, path),
         weights_sha256=state_sha256(tower.model),
         preprocessing_sha256=spec.preprocessing.sha256(),
         precision=spec.precision,
@@ -98,7 +100,7 @@ def build_encoder(
     return VisionEncoder(tower, spec.preprocessing, provenance).eval()
 
 
-def _label(spec: EncoderSpec, stamped: Stamp | None) -> str:
+def _label(spec: EncoderSpec, path: Path | None) -> str:
     """What provenance calls the weights: tuned ones tell what they were before, so that random ones stay RANDOM."""
-    before = "" if spec.weights == "random" else tuned_from(weights_path(spec.weights, stamped))
+    before = tuned_from(path) if path else ""
     return f"{before}, tuned: {spec.labelled_weights}" if before else spec.labelled_weights

@@ -9,13 +9,14 @@ patches by time, height, width), C channels.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.features.origins import Stamp, weights_path
+from pipeline.features.origins import weights_path
 from pipeline.features.tower import Tower
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint
 from schemas.encoders import EncoderSpec
@@ -222,12 +223,12 @@ def frame_indices(frames: int, wanted: int) -> list[int]:
     return [i * frames // wanted for i in range(wanted)]
 
 
-def build_internvideo2(spec: EncoderSpec, stamped: Stamp | None = None) -> InternVideo2Tower:
+def build_internvideo2(spec: EncoderSpec, path: Path | None = None) -> InternVideo2Tower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
     `spec.weights` is `random`, or names a file with the trunk's parameters: bare, or under `vision_encoder.`
-    beside the other parts of a stage-2 checkpoint; for `stamped` see `weights_path`. Raises ValueError when they
-    do not fit.
+    beside the other parts of a stage-2 checkpoint; `path` is where they lie, if that is known. Raises ValueError
+    when they do not fit.
     """
     config = CONFIGS[spec.size]
     with torch.device("meta"):  # neither time nor random numbers are spent on values that are replaced
@@ -235,7 +236,7 @@ def build_internvideo2(spec: EncoderSpec, stamped: Stamp | None = None) -> Inter
     if spec.weights == "random":
         fill_at_random(model.to_empty(device="cpu"), spec.seed)
     else:
-        state = read_checkpoint(weights_path(spec.weights, stamped))
+        state = read_checkpoint(path or weights_path(spec.weights))
         load_strictly(model, trunk_of(state), spec.weights)
     name = "internvideo2-1b-patch14-224" if spec.size == "full" else "internvideo2-tiny"
     return InternVideo2Tower(model.eval(), name, spec.layer)

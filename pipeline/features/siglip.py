@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.features.origins import Stamp, weights_path
+from pipeline.features.origins import weights_path
 from pipeline.features.tower import Tower
 from pipeline.features.weights import fill_at_random, load_strictly, read_checkpoint, refuse_misfits
 from schemas.base import InputError
@@ -66,17 +66,18 @@ class SiglipTower(Tower):
         return tokens.reshape(len(pixels), *self.grid(pixels.shape[1]), self.width)
 
 
-def build_siglip(spec: EncoderSpec, stamped: Stamp | None = None) -> SiglipTower:
+def build_siglip(spec: EncoderSpec, path: Path | None = None) -> SiglipTower:
     """The tower that `spec` asks for, in float32 on the CPU.
 
     `spec.weights` is `random`, or names a folder with `config.json` and safetensors, or one file of weights, of the
-    vision tower alone or of a whole SigLIP; for `stamped` see `weights_path`. Raises ValueError where they misfit.
+    vision tower alone or of a whole SigLIP; `path` is where they lie, if that is known. Raises ValueError where
+    they misfit.
     """
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
         if spec.weights == "random":
             model = _random(spec)
         else:
-            path = weights_path(spec.weights, stamped)
+            path = path or weights_path(spec.weights)
             model = _from_file(path, spec.size) if path.is_file() else _from_folder(path, spec.size)
     return SiglipTower(model.eval(), spec.size, spec.layer)
 

@@ -20,6 +20,8 @@ class Entry:
     """JSON-like data that `Source.sample` understands."""
     where: str = ""
     """File and place of the annotation, for a rejection."""
+    stamp: str = ""
+    """Tells its media from changed ones; empty where the source's fingerprint alone does."""
 
 
 class Source(ABC):

@@ -91,16 +91,17 @@ def moved(before: Rows, after: Rows) -> int:
     return int(np.count_nonzero(positions[old] != new))
 
 
-def turnover(before: Rows, after: Rows, samples_per_shard: int) -> Turnover:
+def turnover(before: Rows, after: Rows, old_starts: Sequence[int], new_starts: Sequence[int]) -> Turnover:
     """What becomes of the shards of a split. A tar is kept where all its rows stand where they stood.
 
-    `before` has holes, too, for those that may not be taken over as they are.
+    `before` has holes, too, for those that may not be taken over as they are. Tars begin at the starts, and are
+    numbered: that of a number is compared with the old one of that number.
     """
-    counts = [-(-len(rows) // samples_per_shard) for rows in (before, after)]
-    starts = range(0, min(counts) * samples_per_shard, samples_per_shard)
-    ends = [(at, at + samples_per_shard) for at in starts]
-    kept = sum(np.array_equal(before[start:end], after[start:end]) for start, end in ends)
-    return Turnover(kept, min(counts) - kept, max(0, counts[1] - counts[0]), max(0, counts[0] - counts[1]))
+    old, new = ([*starts, len(rows)] for starts, rows in ((old_starts, before), (new_starts, after)))
+    both = min(len(old_starts), len(new_starts))
+    tars = [(slice(*old[number : number + 2]), slice(*new[number : number + 2])) for number in range(both)]
+    kept = sum(was == now and np.array_equal(before[was], after[now]) for was, now in tars)
+    return Turnover(kept, both - kept, max(0, len(new) - len(old)), max(0, len(old) - len(new)))
 
 
 def _staying(base: Standing, chosen: Mapping[Stratum, Rows], candidates: int) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.records import keys_of
 from pipeline.runtime.rows import write_rows
-from pipeline.storage.files import attempt_path
+from pipeline.storage.files import attempt_path, scratch_path
 from pipeline.storage.places import Place
 
 
@@ -18,6 +18,14 @@ class Job:
 
     inputs: Sequence[Keyed]
     path: Place
+    cost: int = 0
+    """Of its inputs together: who has many workers begins with what costs most."""
+    is_whole: bool = True
+    """Else other rows are to join them in that file, so they must be readable before anything is committed."""
+
+    def attempt_path(self) -> Place:
+        """Where its outcomes are written."""
+        return attempt_path(self.path) if self.is_whole else scratch_path(self.path)
 
     @property
     def batch(self) -> tuple[Keyed, ...]:
@@ -56,7 +64,7 @@ class LocalRunner:
                 if not ready:  # a pass with nothing left to do loads nothing
                     set_up(stages, stack)
                     ready = True
-                attempt = attempt_path(job.path)
+                attempt = job.attempt_path()
                 write_rows(attempt, run_chain(stages, job.batch))
                 yield Done(job, attempt)
 

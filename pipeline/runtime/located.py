@@ -3,34 +3,47 @@
 A record in memory takes kilobytes; here a key takes its own bytes and 24 more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.runtime.contract import Keyed
-from pipeline.runtime.passes import outcomes
-from pipeline.runtime.rows import read_row, read_types
+from pipeline.runtime.rows import read_outline, read_row, read_rows, read_types
 from pipeline.runtime.workspace import Artefact
 from pipeline.storage.places import Place
 
 Kind = TypeVar("Kind", bound=Keyed)
 
-Reader = Callable[[], Keyed]
-"""Reads one outcome from its file."""
+
+class Reader(Protocol):
+    """Reads one outcome from its file."""
+
+    def __call__(self) -> Keyed:
+        """All of it."""
+
+    def outline(self) -> Keyed:
+        """Of features without what their arrays hold: shapes and dtypes are right."""
 
 
 @dataclass(frozen=True)
-class _Reader:
+class PartRow:
+    """A row of a part file, and the `Reader` of its outcome."""
+
     path: Place
     row: int
 
     def __call__(self) -> Keyed:
+        """Reads it."""
         return read_row(self.path, self.row)
+
+    def outline(self) -> Keyed:
+        """Reads all but its arrays' values."""
+        return read_outline(self.path, self.row)
 
 
 class Located(Mapping[str, Reader]):
@@ -48,8 +61,11 @@ class Located(Mapping[str, Reader]):
 
     def add(self, artefact: Artefact) -> None:
         """Takes in the outcomes of a finished pass, or those of type `only`."""
-        for part in artefact.manifest.parts:
-            path = artefact.folder / "parts" / part.name
+        self.add_parts(artefact.folder / "parts" / part.name for part in artefact.manifest.parts)
+
+    def add_parts(self, paths: Iterable[Place]) -> None:
+        """Takes in the outcomes that lie in these part files."""
+        for path in paths:
             rows = [
                 (key, row)
                 for row, (key, kind) in enumerate(read_types(path))
@@ -84,11 +100,11 @@ class Located(Mapping[str, Reader]):
                 found = max(found, int(order[at]))
         return found
 
-    def __getitem__(self, key: str) -> Reader:
+    def __getitem__(self, key: str) -> PartRow:
         if (at := self._find(key)) < 0:
             raise KeyError(key)
         number, row = self._index[1][at].tolist()
-        return _Reader(self._paths[number], row)
+        return PartRow(self._paths[number], row)
 
     def __contains__(self, key: object) -> bool:
         return self._find(key) >= 0
@@ -149,4 +165,5 @@ class Stored(Mapping[str, Kind], Generic[Kind]):
     def stream(self) -> Iterator[Kind]:
         """All of them, in the order in which they were added: faster than one by one."""
         for artefact in self._artefacts:
-            yield from outcomes(artefact, self._kind)
+            for part in artefact.manifest.parts:
+                yield from read_rows(artefact.folder / "parts" / part.name, self._kind)

@@ -1,16 +1,25 @@
 """The Ray runner's books: what waits for which actors, and what each of them has to do."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.runtime.contract import Keyed, Stage
 from pipeline.runtime.local import Done, Job
 from pipeline.runtime.rows import read_row, write_rows
-from pipeline.storage.files import attempt_path, scratch_path
+from pipeline.storage.files import scratch_path
 from pipeline.storage.places import Place
 from schemas.rejection import Rejection
+
+
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    """The order in which a pool begins jobs: by cost, greatest first; equal ones as they come.
+
+    Whoever is free takes the next, so all are at work until the last job has begun: the end that some wait for
+    another is no longer than one job, and as a rule one of the cheapest.
+    """
+    return sorted(jobs, key=lambda job: -job.cost)
 
 
 @dataclass
@@ -26,7 +35,7 @@ class Split:
         if len(self.outcomes) < len(self.job.inputs):
             return
         found = [self.outcomes[key] for key in self.job.keys]
-        attempt = attempt_path(self.job.path)
+        attempt = self.job.attempt_path()
         write_rows(attempt, [o if isinstance(o, Rejection) else read_row(o, 0) for o in found])
         for path in found:
             if not isinstance(path, Rejection):
@@ -49,7 +58,7 @@ class Task:
 
     def attempt_path(self) -> Place:
         """Where its outcomes are written: of a part of a job so that they can be read before they are committed."""
-        return scratch_path(self.job.path) if self.part_of else attempt_path(self.job.path)
+        return scratch_path(self.job.path) if self.part_of else self.job.attempt_path()
 
     @property
     def goes_alone(self) -> bool:

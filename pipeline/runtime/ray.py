@@ -34,7 +34,7 @@ from ray.exceptions import (
 
 from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.local import Done, Job, set_up
-from pipeline.runtime.pools import Actor, Call, Pool, Split, Task
+from pipeline.runtime.pools import Actor, Call, Pool, Split, Task, longest_first
 from pipeline.runtime.rows import write_rows
 from pipeline.storage.places import Place
 from schemas.base import InputError
@@ -102,8 +102,8 @@ class RayRunner:
             ray.shutdown()
 
     def run(self, stages: Sequence[Stage[Any, Any]], jobs: Iterable[Job]) -> Iterator[Done]:
-        """See `Runner.run`; jobs come back as they end."""
-        todo = list(jobs)
+        """See `Runner.run`; jobs come back as they end. Those that cost most begin."""
+        todo = longest_first(jobs)
         if not todo:
             return
         self._start(len(stages))

@@ -4,11 +4,21 @@ A fingerprint is the digest of a stage's name, version, config and input fingerp
 manifest lies there is done; anything else is work to do, or to take up where a killed run left it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
-from pipeline.storage.files import attempt_path, commit, write_text
+from pipeline.storage.files import (
+    ATTEMPT_PREFIX,
+    attempt_path,
+    commit,
+    copy,
+    remove_tree,
+    scratch_path,
+    write_text,
+)
 from pipeline.storage.places import Place, S3Path
 from schemas.base import canonical_json, digest
 from schemas.manifest import Manifest, Part
@@ -27,6 +37,11 @@ class Artefact:
     def fingerprint(self) -> str:
         """Names the work by what went into it."""
         return self.manifest.fingerprint
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the work is found under its fingerprint; not if it was set aside."""
+        return self.folder.name == self.fingerprint
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,37 @@ class Workspace:
         manifest = work.manifest(parts)
         write_text(self.folder(work) / MANIFEST, manifest.model_dump_json(indent=1))
         return Artefact(self.folder(work), manifest)
+
+    def artefacts(self, stage: str) -> Iterator[Artefact]:
+        """The whole ones of a stage, by name; those set aside too."""
+        folders: list[Place] = [*(self.root / stage).glob("*")]
+        for folder in sorted(folders, key=str):
+            if not folder.name.startswith(ATTEMPT_PREFIX) and (artefact := load(folder)):
+                yield artefact
+
+    def set_aside(self, artefact: Artefact) -> None:
+        """Gives it another name than its fingerprint: its work is done again, but its files stay, for a base."""
+        folder = artefact.folder
+        names = (f"{artefact.fingerprint}-{number}" for number in count(1))
+        free = next(name for name in names if not (folder.parent / name).exists())
+        if isinstance(folder, Path):
+            folder.rename(folder.with_name(free))
+            return
+        there = [path.relative_to(folder) for path, _ in folder.objects()]
+        for name in sorted(there, key=lambda path: path.name == MANIFEST):  # the manifest last, as ever
+            copy(folder / name, folder.with_name(free) / name)
+        self.drop(artefact)
+
+    def drop(self, artefact: Artefact) -> None:
+        """Removes it: a kill on the way leaves nothing that would be taken for whole."""
+        folder = artefact.folder
+        if isinstance(folder, Path):
+            gone = scratch_path(folder)
+            folder.rename(gone)
+            folder = gone
+        else:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        remove_tree(folder)
 
     def once(self, work: Work, build: Callable[[Place], Mapping[str, int]]) -> Artefact:
         """A whole-dataset step: `build(folder)` fills a folder of this attempt, which then appears as a whole.

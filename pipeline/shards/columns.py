@@ -7,15 +7,15 @@ A column has the keys of the shards in their order, shard by shard, and an index
 and is replaced without a change to any other file but the ledger and the card.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from pipeline.shards.contents import column_names, names_of
-from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index
+from pipeline.shards.index import COLUMN_SCHEMA, IndexWriter, column_index, read_index, starts_in
 from pipeline.shards.kept import Kept
-from pipeline.shards.members import Member, check_names, feature_members, frame_members
-from pipeline.shards.packing import Made, write_tars
+from pipeline.shards.members import Member, Whole, array_members, check_names
+from pipeline.shards.packing import Cuts, Made, write_tars
 from pipeline.shards.tally import mean_loss
 from pipeline.shards.writer import write_ledger
 from pipeline.storage.files import link, published, write_text
@@ -37,6 +37,9 @@ class Encoded:
 
     sample: Sample
     features: Features
+    """Whole, or in outline."""
+    whole: Callable[[], Features] | None = None
+    """Reads the features where there is but their outline. Picklable."""
 
 
 class WrittenColumn(Record):
@@ -60,11 +63,14 @@ def write_column(
     encoder: str,
     splits: Mapping[Split, Iterable[Encoded | Kept[ColumnSample]]],
     spec: ShardsSpec,
+    starts: Mapping[Split, Sequence[int]],
+    writers: int = 1,
 ) -> WrittenColumn:
     """Writes the tars of `encoder`, their index and, last, `column.json` into `folder`.
 
     `splits` holds the samples of the shards, in their order, encoded now or kept as a finished column has them, and
-    is read once, lazily; `spec` is the shards' own.
+    is read once, lazily; `spec` is the shards' own, and so are `starts`, the positions at which their tars begin.
+    `writers` tars are written at once, which changes no byte.
     Raises ValueError when samples were encoded with different weights, or there is none.
     """
     rows, shards, sizes, by_split = _Rows(encoder, spec), [], dict[str, int](), dict[Split, int]()
@@ -72,7 +78,8 @@ def write_column(
         for split in Split:
             position = 0
             encoded = rows.of(splits.get(split, ()))
-            for tar in write_tars(folder, split, encoded, spec.samples_per_shard, f".{encoder}"):
+            cuts = Cuts.at(starts.get(split, ()))
+            for tar in write_tars(folder, split, encoded, cuts, writers, f".{encoder}"):
                 for sample, place in tar.samples:
                     index.add(split, position, sample.key, tar.name, place)
                     position += 1
@@ -122,6 +129,8 @@ def _check_aligned(shards: Place, column: Place, encoder: str, splits: Sequence[
         )
         if not own.equals(theirs):
             raise ValueError(f"the column {encoder} is of other {split} samples than the shards")
+        if starts_in(shards, split) != starts_in(column, split, column_index(encoder)):
+            raise ValueError(f"the tars of the column {encoder} hold other {split} samples than the shards'")
 
 
 def _joined(told: Ledger, columns: Sequence[WrittenColumn], encoders: Sequence[str], recipe: Sha256) -> Ledger:
@@ -177,12 +186,13 @@ class _Rows:
             sample, features = encoded.sample, encoded.features
             record = self._record(sample, features)
             carried = self._spec.carries_frames(sample.modality, sample.category)
-            members = [Member(f"{self._encoder}.json", record.canonical().encode())]
-            members += feature_members(features, record.encoder)
-            members += frame_members(features, self._encoder, self._spec, carried)
+            json = Member(f"{self._encoder}.json", record.canonical().encode())
+            members = [json, *array_members(features, (record.encoder,), self._spec, carried)]
             check_names(sample.key, members)
             self.losses += [(len(features.meta.clips), loss) for loss in record.storage_loss.values()]
-            yield Made(record.key, record, members)
+            sizes = tuple((member.suffix, member.size) for member in members)
+            read = encoded.whole and Whole(json, encoded.whole, (record.encoder,), self._spec, carried)
+            yield Made(record.key, record, sizes, read or members.copy)
 
     def provenance(self) -> EncoderProvenance:
         if self._first is None:

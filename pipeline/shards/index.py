@@ -142,6 +142,12 @@ def _short(value: Any) -> bytes:
     return bytes.fromhex(digest(value))[:16]
 
 
+def starts_in(folder: Place, split: str, name: str = INDEX) -> list[int]:
+    """Of each tar of a split, the position of its first sample, in order."""
+    shards = read_index(folder, split, ["shard"], name)["shard"].to_pylist()
+    return [at for at, shard in enumerate(shards) if not at or shard != shards[at - 1]]
+
+
 def column_index(encoder: str) -> str:
     """Name of the index of a column."""
     return f"index.{encoder}.parquet"

@@ -71,6 +71,15 @@ class Kept(Generic[Row]):
         (json,) = self._payloads(self.place.members[:1])
         return self.parse(json)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without its record: who copies it does not need it."""
+        return {name: value for name, value in self.__dict__.items() if name != "record"}
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Suffix and bytes of each member."""
+        return list(zip(self.place.members, self.place.sizes, strict=True))
+
     def members(self) -> list[Member]:
         """All its members as they are, json first. Raises ShardError."""
         suffixes = self.place.members

@@ -1,23 +1,20 @@
 """A packed sample and the members it becomes in a tar."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.shards.tar import MAX_NAME_BYTES, Payload
 from schemas.arrays import EncoderProvenance, Features
 from schemas.base import InputError, digest
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
 from schemas.media import FRAMES_SUFFIXES
+from schemas.npy import npy_body, npy_header
 from schemas.recipe import Recipe, ShardsSpec
 from schemas.sample import QuestionAnswer, Sample
-
-MAX_NAME_BYTES = 100
-"""USTAR's name field (POSIX.1-1988 ustar header). Its prefix field would stretch it, but wids ignores that."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,9 @@ class Packed:
     sample: Sample
     conversation: Conversation
     features: Features
+    """Whole, or in outline: of the right shapes and dtypes, without what the arrays hold."""
+    whole: Callable[[], Features] | None = None
+    """Reads the features where there is but their outline. Picklable."""
 
     def __post_init__(self) -> None:
         keys = (self.sample.key, self.conversation.key, self.features.key)
@@ -47,7 +47,25 @@ class Member:
     """One file of a sample in a tar: `{key}.{suffix}`."""
 
     suffix: str
-    payload: bytes
+    head: bytes
+    """What it begins with; all of it, if there is no body."""
+    body: NDArray[Any] | None = None
+    """An array, whose memory is the rest."""
+
+    @property
+    def size(self) -> int:
+        """Bytes. Right of an outline, too."""
+        return len(self.head) + (0 if self.body is None else self.body.nbytes)
+
+    @property
+    def pieces(self) -> tuple[Payload, ...]:
+        """Its bytes, the array's not copied where that can be."""
+        return (self.head,) if self.body is None else (self.head, npy_body(self.body))
+
+    @property
+    def payload(self) -> bytes:
+        """Its bytes in one."""
+        return b"".join(self.pieces)
 
 
 def shard_sample(packed: Packed, encoders: tuple[EncoderProvenance, ...]) -> ShardSample:
@@ -92,21 +110,40 @@ def members(
     member's name is too long.
     """
     carried = spec.carries_frames(record.modality, record.category)
-    found = [Member("json", record.canonical().encode())]
-    for encoder in encoders:
-        found += feature_members(features, encoder)
-    for encoder in encoders:
-        found += frame_members(features, encoder.name, spec, carried)
+    json = Member("json", record.canonical().encode())
+    found = [json, *array_members(features, tuple(encoders), spec, carried)]
     check_names(record.key, found)
     return found
 
 
-def feature_members(features: Features, encoder: EncoderProvenance) -> list[Member]:
-    """The arrays of one encoder."""
-    return [Member(f"{name}.npy", _npy(_array(features, "arrays", name))) for name in encoder.arrays]
+def array_members(
+    features: Features, encoders: Sequence[EncoderProvenance], spec: ShardsSpec, carried: bool
+) -> list[Member]:
+    """The members that hold arrays: features by encoder, frames by encoder, those filled where `carried`."""
+    found = [_npy(name, _array(features, "arrays", name)) for encoder in encoders for name in encoder.arrays]
+    for encoder in encoders:
+        found += _frame_members(features, encoder.name, spec, carried)
+    return found
 
 
-def frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool) -> list[Member]:
+@dataclass(frozen=True)
+class Whole:
+    """Reads the members of a sample of which there is but an outline. Picklable."""
+
+    json: Member
+    features: Callable[[], Features]
+    encoders: tuple[EncoderProvenance, ...]
+    """Those whose arrays are among the members."""
+    spec: ShardsSpec
+    carried: bool
+    """Whether frames are."""
+
+    def __call__(self) -> list[Member]:
+        """All of them, json first."""
+        return [self.json, *array_members(self.features(), self.encoders, self.spec, self.carried)]
+
+
+def _frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool) -> list[Member]:
     """The frames of one encoder: a member if `spec` carries any sample's frames, filled where `carried`."""
     if not spec.frames_for:
         return []
@@ -114,10 +151,10 @@ def frame_members(features: Features, name: str, spec: ShardsSpec, carried: bool
     if spec.frames_codec == "mjpeg":
         if carried and frames.ndim != 1:
             raise ValueError(f"{features.key}: frames of {name} are {frames.shape}, not JPEG pictures in one row")
-        return [Member(f"{name}.frames.mjpeg", frames.tobytes() if carried else b"")]
+        return [Member(f"{name}.frames.mjpeg", b"", frames if carried else None)]
     if carried and len(frames) != clips:
         raise ValueError(f"{features.key} has {clips} clips but {name} frames of {len(frames)}")
-    return [Member(f"{name}.frames.npy", _npy(frames if carried else frames[:0]))]
+    return [_npy(f"{name}.frames", frames if carried else frames[:0])]
 
 
 def check_room_for_names(key: str, recipe: Recipe) -> None:
@@ -144,12 +181,9 @@ def _array(features: Features, group: str, name: str) -> NDArray[Any]:
     return array
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    # C order and little endian, whatever the array came in: equal values, equal bytes.
-    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    buffer = io.BytesIO()
-    np.save(buffer, plain, allow_pickle=False)
-    return buffer.getvalue()
+def _npy(name: str, array: NDArray[Any]) -> Member:
+    """C order and little endian, whatever the array came in: equal values, equal bytes."""
+    return Member(f"{name}.npy", npy_header(array), array)
 
 
 def _check_name(name: str) -> None:

@@ -1,7 +1,8 @@
 """Samples in their final order become tars, an index, a ledger, a card and sidecars.
 
 Equal samples give equal bytes in every file: no clock, no path of this machine, no order but the
-one handed in. Memory holds the arrays of one sample, and the records of one shard.
+one handed in. Memory holds the arrays of one sample a writer where samples come in outline, and the records of the
+shards in work.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +12,8 @@ from hashlib import sha256
 from pipeline.shards.card import write_card
 from pipeline.shards.index import IndexWriter, traits
 from pipeline.shards.kept import Kept
-from pipeline.shards.members import Packed, members, shard_sample
-from pipeline.shards.packing import Made, WrittenTar, write_tars
+from pipeline.shards.members import Packed, Whole, members, shard_sample
+from pipeline.shards.packing import Cuts, Made, Sizes, WrittenTar, write_tars
 from pipeline.shards.sidecars import write_energon, write_wids
 from pipeline.shards.tally import Tally, counted
 from pipeline.storage.files import copy, published, write_text
@@ -31,12 +32,16 @@ def write_mixture(
     spec: ShardsSpec,
     account: Account,
     tokenizer: Place | None = None,
+    starts: Mapping[Split, Sequence[int]] | None = None,
+    writers: int = 1,
 ) -> Ledger:
     """Writes the whole artefact into `folder`; `ledger.json` comes last.
 
     `splits` holds each split's samples in their final order, made anew or kept as a finished tar has them, and is
     read once, lazily. `encoders` names those whose features go into the samples' tars, in the recipe's order.
-    `tokenizer` is the file that the account names by its digest. Raises ValueError when there is no sample, or a
+    `tokenizer` is the file that the account names by its digest. Tars begin at `starts` of their split; behind the
+    last of these, and where none are named, `spec` says when one is full. `writers` tars are written at once, which
+    changes no byte. Raises ValueError when there is no sample, or a
     sample's features do not come from these encoders, or the tokenizer is another; InputError when those that are
     kept and those made anew do not come from the same.
     """
@@ -46,7 +51,8 @@ def write_mixture(
         for split in Split:
             position = 0
             rows = _rows(splits.get(split, ()), split, known, spec)
-            for shard in write_tars(folder, split, rows, spec.samples_per_shard):
+            cuts = Cuts.full(spec, (starts or {}).get(split, ()))
+            for shard in write_tars(folder, split, rows, cuts, writers):
                 lines = [
                     counted(sample, sum(place.sizes), account.tokens_per_frame) for sample, place in shard.samples
                 ]
@@ -91,8 +97,27 @@ def _rows(
                 f"{packed.sample.key} is of split {packed.sample.split}, but was handed in for {split}"
             )
         provenance = encoders.of(packed)
-        record = shard_sample(packed, provenance)
-        yield Made(record.key, record, members(record, packed.features, provenance, spec))
+        yield made(packed, provenance, spec)
+
+
+def sizes_of(packed: Packed, encoders: Sequence[str], spec: ShardsSpec) -> Sizes:
+    """Of the members of a sample, of whose encoders those named go into its tar."""
+    return made(packed, _beside(packed, encoders), spec).sizes
+
+
+def _beside(packed: Packed, names: Sequence[str]) -> tuple[EncoderProvenance, ...]:
+    return tuple(encoder for encoder in packed.features.meta.encoders if encoder.name in names)
+
+
+def made(packed: Packed, encoders: tuple[EncoderProvenance, ...], spec: ShardsSpec) -> Made[ShardSample]:
+    """A sample as a tar will hold it; `encoders` are those whose features lie beside it."""
+    record = shard_sample(packed, encoders)
+    found = members(record, packed.features, encoders, spec)
+    sizes = tuple((member.suffix, member.size) for member in found)
+    if packed.whole is None:
+        return Made(record.key, record, sizes, found.copy)
+    carried = spec.carries_frames(record.modality, record.category)
+    return Made(record.key, record, sizes, Whole(found[0], packed.whole, encoders, spec, carried))
 
 
 class _Encoders:
@@ -107,7 +132,7 @@ class _Encoders:
         self._origins: set[bool] = set()
 
     def of(self, packed: Packed) -> tuple[EncoderProvenance, ...]:
-        found = tuple(encoder for encoder in packed.features.meta.encoders if encoder.name in self._names)
+        found = _beside(packed, self._names)
         self.check(packed.sample.key, found, is_kept=False)
         return found
 

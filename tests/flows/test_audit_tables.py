@@ -6,7 +6,7 @@ import pytest
 import shard_factory as made
 from typer.testing import CliRunner
 
-from flows.audit_tables import UNITS, cells, finding_lines
+from flows.audit_tables import INDENT, UNITS, cells, finding_lines
 from flows.cli import app
 from pipeline.audit.audit import audit
 from schemas.ledger import Count
@@ -47,10 +47,20 @@ def test_every_unit_is_shown_by_modality_source_category_and_encoder(whole, monk
     assert video.split()[1:7] == ["16", "62", "0", "2,048", "32", "128"]
 
 
+def test_no_label_is_cut_in_a_terminal_of_eighty_columns(whole, monkeypatch):
+    lines, wide = shown(whole, 80, monkeypatch), shown(whole, 100, monkeypatch)
+    assert max(map(len, lines)) <= 80
+    labels = {line.split()[0] for line in wide if "/" in line.split(" ")[0]}
+    assert "heldout/temporal_perception" in labels
+    assert labels <= {line.split()[0] for line in lines if line}
+    assert " ".join(lines).split() == " ".join(wide).split()  # the same words and numbers, in the same order
+
+
 def test_the_counts_of_millions_of_samples_fit_beside_the_longest_category():
     told = cells(Count(**LARGE))
     assert told == ("3,800,000", "22.81 M", "1.235 G", "9.877 G", "51.23 M", "204.9 M", "28,000", "91.23 T")
     assert len("heldout/temporal_perception") + sum(2 + len(cell) for cell in told) <= 100
+    assert len(INDENT) + sum(2 + max(map(len, pair)) for pair in zip(told, UNITS, strict=True)) - 2 <= 80
 
 
 def test_a_program_is_told_all_tables_and_shards(whole):

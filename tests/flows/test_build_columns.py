@@ -3,8 +3,7 @@
 import random
 import shutil
 from copy import deepcopy
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import pytest
 import shard_factory as made
@@ -15,6 +14,7 @@ from test_kills import kill_after
 from flows.columns import encoded, samples_in
 from pipeline.audit.audit import audit
 from pipeline.shards.reader import ShardReader
+from schemas.arrays import Features
 from schemas.base import InputError
 from schemas.ledger import Ledger
 from schemas.sample import Split
@@ -162,17 +162,29 @@ def test_an_encoder_that_fails_on_a_sample_gets_no_column_and_the_old_mixture_st
     assert not (home / "failing-fresh" / "out").exists()
 
 
+@dataclass(frozen=True)
+class AtHand:
+    """A reader of features that are in memory."""
+
+    features: Features
+
+    def __call__(self):
+        return self.features
+
+    outline = __call__
+
+
 def test_features_of_other_media_or_frames_than_the_shards_are_never_given_to_them(tmp_path):
     made.build(tmp_path)
     reader = ShardReader(tmp_path, "train")
     packed = list(made.samples(made.TRAIN, Split.TRAIN))
     samples = [each.sample for each in packed]
-    readers = {each.sample.key: partial(getattr, each, "features") for each in packed}
+    readers = {each.sample.key: AtHand(each.features) for each in packed}
     assert len(list(encoded("siglip", samples, readers, reader))) == len(samples)
     film = next(each for each in packed if each.sample.modality == "video")
     earlier = film.features.meta.clips[0].model_copy(update={"pts_ns": (0, 0, 0, 0)})
     meta = film.features.meta.model_copy(update={"clips": (earlier, *film.features.meta.clips[1:])})
-    others = {**readers, film.sample.key: lambda: replace(film.features, meta=meta)}
+    others = {**readers, film.sample.key: AtHand(replace(film.features, meta=meta))}
     with pytest.raises(InputError, match=f"{film.sample.key} has other media, annotations or frames"):
         list(encoded("siglip", samples, others, reader))
     medium = film.sample.media[0].model_copy(update={"sha256": "0" * 64})

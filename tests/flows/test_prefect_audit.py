@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 import shard_factory as made
 import yaml
-from mini import contents, write_recipe
-from test_prefect_flow import prefect_flow, serverless, texts_only  # noqa: F401 (fixtures)
+from mini import contents, texts_only, write_recipe
 
 from flows import build as building
 from flows.audit_page import audit_page
@@ -32,7 +31,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def audit_flow(prefect_flow, monkeypatch):  # noqa: F811
+def audit_flow(prefect_flow, monkeypatch):
     """The flow's function with each task called as the plain function it is; gives the artifacts made."""
     from prefect.logging import disable_run_logger
 
@@ -128,7 +127,7 @@ def test_the_deployment_takes_the_flows_parameters(audit_flow):
 
 def test_a_build_whose_audit_fails_leaves_the_page_and_the_sound_mixture_where_it_was(
     tmp_path,
-    serverless,  # noqa: F811
+    serverless,
     monkeypatch,
 ):
     path = texts_only(tmp_path)

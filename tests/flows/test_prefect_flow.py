@@ -1,14 +1,13 @@
 """Laws of the flow `build-mixture`, without a server: the command's bytes, and failures that say what to mend."""
 
 import inspect
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 import yaml
-from mini import contents, mini_recipe, write_recipe
+from mini import contents, texts_only
 from rich.console import Console
 
 from flows import cli
@@ -17,46 +16,6 @@ from flows.display import Display
 from flows.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def prefect_flow(tmp_path_factory):
-    """The module of the flow. Prefect makes its home when it is imported: not in the user's, nor in ours."""
-    os.environ.setdefault("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-    from flows import build_mixture
-
-    return build_mixture
-
-
-@pytest.fixture
-def serverless(prefect_flow, monkeypatch):
-    """The flow's function with each task called as the plain function it is; gives the artifacts made."""
-    from prefect.logging import disable_run_logger
-
-    from flows import pages
-
-    plain, made, steps = prefect_flow.run_step.fn, {}, []
-
-    def with_options(*, name, task_run_name):
-        steps.append(name)
-        return plain
-
-    monkeypatch.setattr(prefect_flow, "run_step", SimpleNamespace(with_options=with_options))
-    for kind in ("markdown", "table", "progress"):
-        monkeypatch.setattr(
-            pages, f"create_{kind}_artifact", lambda data, key, description: made.update({key: data})
-        )
-    monkeypatch.setattr(pages, "update_progress_artifact", lambda artifact, percent: None)
-    with disable_run_logger():
-        yield SimpleNamespace(run=prefect_flow.build_mixture.fn, made=made, steps=steps)
-
-
-def texts_only(folder, **changes):
-    """Builds in about a second: no film is rendered or decoded."""
-    data = mini_recipe(folder)
-    data["sources"] = data["sources"][1:]
-    data["mixture"] = {"total": 10, "shares": {"text": 100}}
-    return write_recipe(folder, {**data, **changes})
 
 
 def test_the_flow_writes_the_bytes_of_the_command_and_shows_the_shares(tmp_path, serverless):

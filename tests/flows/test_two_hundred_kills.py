@@ -21,7 +21,7 @@ from test_crash_points import Bench
 from flows.publish_objects import NOTE
 from schemas.ledger import LEDGER
 
-KILLS = int(os.environ.get("K", "50"))
+KILLS = 50
 FAULT_RATE = 0.02
 MOST_STEPS = 30
 """A run that dies at a step dies at one of its first so many, so that several die before one ends."""

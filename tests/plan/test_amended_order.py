@@ -190,17 +190,20 @@ def test_the_bound_is_seen_to_be_needed():
 
 
 def test_tars_are_kept_where_all_their_samples_stand_as_they_stood():
-    old = np.arange(10, dtype=np.int32)
-    assert turnover(old, old, 4) == turnover(old, old.copy(), 4)
-    same = turnover(old, old, 4)
+    old, cuts = np.arange(10, dtype=np.int32), [0, 4, 8]
+    same = turnover(old, old.copy(), cuts, cuts)
     assert (same.kept, same.rewritten, same.new, same.gone) == (3, 0, 0, 0)
-    longer = turnover(old, np.arange(17, dtype=np.int32), 4)
+    longer = turnover(old, np.arange(17, dtype=np.int32), cuts, [0, 4, 8, 12, 16])
     assert (longer.kept, longer.rewritten, longer.new, longer.gone) == (2, 1, 2, 0)
-    shorter = turnover(old, old[:8], 4)
+    shorter = turnover(old, old[:8], cuts, [0, 4])
     assert (shorter.kept, shorter.rewritten, shorter.new, shorter.gone) == (2, 0, 0, 1)
     one = old.copy()
     one[5] = 99
-    assert turnover(old, one, 4).rewritten == 1
+    assert turnover(old, one, cuts, cuts).rewritten == 1
     changed = old.copy()
     changed[5] = HOLE  # who stands there may not be copied
-    assert turnover(changed, old, 4).rewritten == 1
+    assert turnover(changed, old, cuts, cuts).rewritten == 1
+    split = turnover(old, old, cuts, [0, 4, 8, 9])
+    assert (split.kept, split.rewritten, split.new, split.gone) == (2, 1, 1, 0)
+    other = turnover(old, old, cuts, [0, 5, 8])
+    assert (other.kept, other.rewritten, other.new, other.gone) == (1, 2, 0, 0)

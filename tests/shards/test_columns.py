@@ -130,7 +130,7 @@ def test_a_column_of_two_weights_is_refused(tmp_path):
     one, two = made.make_packed(1, Modality.IMAGE), made.make_packed(2, Modality.IMAGE, encoders=other)
     rows = [Encoded(each.sample, each.features) for each in (one, two)]
     with pytest.raises(ValueError, match=f"features of {two.sample.key} come from"):
-        write_column(tmp_path, COLUMN, {Split.TRAIN: rows}, made.WITH_FRAMES)
+        write_column(tmp_path, COLUMN, {Split.TRAIN: rows}, made.WITH_FRAMES, {})
     assert not (tmp_path / "column.json").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_mixture_whose_encoders_are_all_columns_has_shards_of_json_alone(tmp_p
     write_mixture(tmp_path / "shards", splits, [], made.WITHOUT_FRAMES, account)
     for name in made.NAMES:
         rows = {Split.TRAIN: (Encoded(each.sample, each.features) for each in splits[Split.TRAIN])}
-        write_column(tmp_path / name, name, rows, made.WITHOUT_FRAMES)
+        write_column(tmp_path / name, name, rows, made.WITHOUT_FRAMES, made.every(12, made.TRAIN))
     columns = {name: tmp_path / name for name in made.NAMES}
     ledger = join(tmp_path / "mixture", tmp_path / "shards", columns, made.NAMES, sha256_text("recipe"))
     assert ledger.in_shards == ()
@@ -161,13 +161,13 @@ def test_features_of_a_column_are_those_of_its_key(tmp_path):
     one, two = made.make_packed(1, Modality.IMAGE), made.make_packed(2, Modality.IMAGE)
     swapped = Encoded(one.sample, one.features), Encoded(two.sample, one.features)
     with pytest.raises(ValueError, match="the column's"):
-        write_column(tmp_path, COLUMN, {Split.TRAIN: swapped}, made.WITH_FRAMES)
+        write_column(tmp_path, COLUMN, {Split.TRAIN: swapped}, made.WITH_FRAMES, {})
 
 
 def test_shards_and_a_column_of_other_samples_are_never_joined(parts, tmp_path):
     rows = [Encoded(each.sample, each.features) for each in made.samples(made.TRAIN, Split.TRAIN)]
     held = [Encoded(each.sample, each.features) for each in made.samples(made.HELDOUT, Split.HELDOUT)]
-    write_column(tmp_path / "c", COLUMN, {Split.TRAIN: rows[::-1], Split.HELDOUT: held}, made.WITH_FRAMES)
+    write_column(tmp_path / "c", COLUMN, {Split.TRAIN: rows[::-1], Split.HELDOUT: held}, made.WITH_FRAMES, {})
     columns = {COLUMN: tmp_path / "c"}
     with pytest.raises(ValueError, match="of other train samples than the shards"):
         join(tmp_path / "mixture", parts / "shards", columns, made.NAMES, sha256_text("recipe"))

@@ -91,7 +91,7 @@ def test_kept_features_of_a_column_give_the_bytes_of_all_written_anew(tmp_path):
     found = []
     for name, each in (("anew", encoded), ("mixed", mixed), ("kept", kept)):
         folder = tmp_path / name
-        write_column(folder, COLUMN, {Split.TRAIN: each}, made.WITH_FRAMES)
+        write_column(folder, COLUMN, {Split.TRAIN: each}, made.WITH_FRAMES, made.every(12, made.TRAIN))
         found.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
     assert found[0] == found[1] == found[2]
     links = [(tmp_path / "kept/shards" / f"train-{n:06d}.{COLUMN}.tar").stat().st_nlink for n in range(4)]

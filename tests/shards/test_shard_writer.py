@@ -10,7 +10,7 @@ import shard_factory as made
 import webdataset
 
 from pipeline.shards.members import Packed
-from pipeline.shards.packing import write_tars
+from pipeline.shards.packing import Cuts, write_tars
 from pipeline.shards.writer import _Encoders, _rows, write_mixture
 from schemas.arrays import Features
 from schemas.base import digest, sha256_text
@@ -168,7 +168,7 @@ def test_samples_are_taken_one_shard_at_a_time(tmp_path):
             yield packed
 
     rows = _rows(stream(), Split.TRAIN, _Encoders(made.NAMES), made.WITH_FRAMES)
-    shards = write_tars(tmp_path, Split.TRAIN, rows, made.WITH_FRAMES.samples_per_shard)
+    shards = write_tars(tmp_path, Split.TRAIN, rows, Cuts.full(made.WITH_FRAMES), 1)
     for number in range(1, 4):
         next(shards)
         assert len(taken) == 12 * number

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
 from pipeline.storage.nearby import Stamps
 from pipeline.storage.places import Place, S3Path, place
-from schemas.base import InputError, canonical_json
+from schemas.base import InputError, canonical_json, digest
 from schemas.rejection import Reason, Rejection
 from schemas.sample import Generator, MediaRef, Modality, Sample
 from schemas.sources import LlavaSource
@@ -25,6 +26,8 @@ class Llava(Source):
 
     def __init__(self, spec: LlavaSource) -> None:
         self.spec = spec
+        self._stamps: list[str] = []
+        """By place in the file, of the media of each entry: as the fingerprint saw them."""
 
     def fingerprint(self) -> str:
         """Of the annotation file's bytes, the spec, and size and time of change of every medium named.
@@ -35,15 +38,15 @@ class Llava(Source):
         path, root = place(self.spec.annotations), place(self.spec.media_root)
         if not path.is_file():
             raise InputError(f"source {self.spec.name}: no annotation file {str(path)!r}: mend `annotations`")
-        annotations = hashlib.sha256()
+        annotations, stamps = hashlib.sha256(), Stamps(root)
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 annotations.update(block)
-        media, stamps = hashlib.sha256(), Stamps(root)
-        for item in read_items(path):
-            for name in _named(item.payload.get("value")):
-                media.update(canonical_json([name, stamps.of(name)]).encode())
-        parts = {"annotations_sha256": annotations.hexdigest(), "media_sha256": media.hexdigest()}
+        self._stamps = [
+            digest([[name, stamps.of(name)] for name in _named(item.payload.get("value"))])
+            for item in read_items(path)
+        ]
+        parts = {"annotations_sha256": annotations.hexdigest(), "media_sha256": digest(self._stamps)}
         return canonical_json({**parts, "spec": self.spec.model_dump(mode="json")})
 
     def media_root(self, folder: Place) -> Place:
@@ -51,12 +54,16 @@ class Llava(Source):
         return place(self.spec.media_root)
 
     def entries(self) -> Iterator[Entry]:
-        """One entry a list item or line, broken ones too. Raises ValueError as `read_items` does."""
+        """One entry a list item or line, broken ones too, stamped once `fingerprint` was asked for.
+
+        Raises ValueError as `read_items` does.
+        """
         seen: Counter[str] = Counter()
-        for item in read_items(place(self.spec.annotations)):
+        items = read_items(place(self.spec.annotations))
+        for item, stamped in zip(items, chain(self._stamps, repeat("")), strict=False):
             key = make_key(self.spec.name, item.identity, seen[item.identity])
             seen[item.identity] += 1
-            yield Entry(key, item.payload, item.where)
+            yield Entry(key, item.payload, item.where, stamped)
 
     def sample(self, entry: Entry, folder: Place) -> Sample | Rejection:
         """The entry as a sample with one `QuestionAnswer` a round; whether its media exist is probed later."""

@@ -1,0 +1,44 @@
+"""Ctrl-C: one line, exit 130, and the same command takes up from there."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mini import contents, environment, mini_recipe, mixture, write_recipe
+
+
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_ctrl_c_is_one_line_and_130_and_the_same_command_takes_up_from_there(tmp_path, runner):
+    path = write_recipe(tmp_path, mini_recipe(tmp_path))
+    arguments = ["build", str(path), "--runner", runner]
+    build = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    parts = tmp_path / "workspace" / "ingest"
+    while not list(parts.glob("*/parts/0*.arrow")):  # in the middle of the work
+        assert build.poll() is None
+        time.sleep(0.05)
+    build.send_signal(signal.SIGINT)
+    _, errors = build.communicate(timeout=120)
+    assert build.returncode == 130, errors
+    assert "Traceback" not in errors
+    said = [line for line in errors.splitlines() if line.startswith("mixture: ")]
+    assert said == [
+        "mixture: stopped; what is finished is kept, and the same command takes up from there: "
+        f"mixture {shlex.join(arguments)}"
+    ]
+    assert not re.search("Aborted|KeyboardInterrupt", errors)
+    done = mixture(*arguments, env=environment())
+    assert done.returncode == 0, done.stderr
+    fresh = ["--workspace", tmp_path / "ws2", "--output", tmp_path / "out2"]
+    assert mixture("build", path, *fresh, env=environment()).returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "out2")
