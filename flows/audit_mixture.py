@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.places import Place, place
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -15,7 +16,6 @@ from pipeline.audit.audit import AuditReport
 from pipeline.audit.compare import compare
 from pipeline.audit.difference import Difference
 from pipeline.audit.workers import WorkerDeathError
-from pipeline.storage.places import Place, place
 from schemas.base import InputError
 
 

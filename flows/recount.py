@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pipeline.storage.places import Place
+
 from schemas.base import InputError
 from schemas.ledger import LEDGER
 
