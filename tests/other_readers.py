@@ -12,6 +12,7 @@ import shard_factory as made
 from pipeline.features.codec import quantised
 from pipeline.plan.order import interleave
 from pipeline.shards.columns import Encoded, join, write_column
+from pipeline.shards.index import starts_in
 from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import Features, StorageLoss
@@ -30,7 +31,8 @@ def build(folder: Path) -> Path:
     account = made.account(heldout=COUNTS[Split.HELDOUT])
     write_mixture(folder / "shards", packed, ["siglip"], made.WITH_FRAMES, account)
     rows = {split: (Encoded(each.sample, each.features) for each in own) for split, own in packed.items()}
-    write_column(folder / "column", COLUMN, rows, made.WITH_FRAMES)
+    starts = {split: starts_in(folder / "shards", split) for split in COUNTS}
+    write_column(folder / "column", COLUMN, rows, made.WITH_FRAMES, starts)
     mixture = folder / "mixture"
     join(mixture, folder / "shards", {COLUMN: folder / "column"}, made.NAMES, sha256_text("recipe"))
     return mixture
