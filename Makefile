@@ -42,7 +42,7 @@ fuzz: $(READY) ## The laws on many new random examples; what fails is printed wi
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600
 
 bench: $(READY) ## Run every benchmark; results go to benchmarks/results
-	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_% benchmarks/shards_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
 
 server: $(READY) ## A Prefect server and worker, for `prefect deployment run build-mixture/local`
 	$(BIN)/python -m flows.serve

@@ -1,7 +1,6 @@
 """Whether what a recipe names lies where it says: told at once, before the first hour of work."""
 
 from pipeline.storage.places import place
-
 from schemas.base import InputError
 from schemas.recipe import Recipe
 from schemas.sources import LlavaSource

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.places import Place, place
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -16,6 +15,7 @@ from pipeline.audit.audit import AuditReport
 from pipeline.audit.compare import compare
 from pipeline.audit.difference import Difference
 from pipeline.audit.workers import WorkerDeathError
+from pipeline.storage.places import Place, place
 from schemas.base import InputError
 
 

@@ -9,10 +9,10 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pipeline.storage.places import place
 from pydantic import ValidationError
 
 from flows.yaml_file import FileError, Mistake
+from pipeline.storage.places import place
 from schemas.exclusions import Excluded, ExclusionList
 
 TOLD = 20

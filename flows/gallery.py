@@ -4,10 +4,9 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.storage.places import Place
-
 from pipeline.audit.report import GalleryItem, ReportFigures
 from pipeline.shards.reader import ShardReader
+from pipeline.storage.places import Place
 from schemas.arrays import Frames
 from schemas.ledger import Ledger
 from schemas.media import DecodeSpec, Preprocessing

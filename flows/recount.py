@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from pipeline.storage.places import Place
-
 from schemas.base import InputError
 from schemas.ledger import LEDGER
 

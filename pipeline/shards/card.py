@@ -1,5 +1,6 @@
 """`README.md` of a mixture: a dataset card that Hugging Face `datasets` obeys and a person can read."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import yaml
 
 from pipeline.storage.files import write_text
 from pipeline.storage.places import Place
+from schemas.arrays import EncoderProvenance
 from schemas.ledger import CARD, Ledger
 from schemas.sample import Split
 
@@ -47,29 +49,46 @@ def card(ledger: Ledger) -> str:
 
 
 def front_matter(ledger: Ledger) -> dict[str, Any]:
-    """`configs` names the tars, so that no sidecar is taken for data; `dataset_info` names the columns.
+    """`configs` names the tars, so that no sidecar is taken for data; `dataset_info` names their columns.
 
     Declared, because `datasets` would infer columns from the first five samples and then drop or
     recast what differs later. Feature arrays differ in their first two axes, which no ArrayND
-    feature allows: they are nested lists there.
+    feature allows: they are nested lists there. An encoder in tars of its own is a config of its name.
     """
-    arrays = [(name, encoder) for encoder in ledger.in_shards for name in encoder.arrays]
-    frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in ledger.in_shards] if ledger.frames_for else []
-    kind = _nested("uint8") if ledger.frames_codec == "rawvideo" else {"dtype": "binary"}
-    features: list[dict[str, Any]] = [{"name": "json", "dtype": "json"}]
-    features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in arrays]
-    features += [{"name": name, **kind} for name in frames]
-    features += [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+    splits = [split for split in Split if split in ledger.total]
+    apart = [encoder for encoder in ledger.encoders if encoder not in ledger.in_shards]
+    configs = {"default": (".tar", _features(ledger, ["json"], ledger.in_shards))}
+    configs |= {e.name: (f".{e.name}.tar", _features(ledger, [f"{e.name}.json"], [e])) for e in apart}
     # Six places, not `*`: a column's tar is named after its shard.
-    files = [{"split": s.value, "path": f"shards/{s}-??????.tar"} for s in Split if s in ledger.total]
+    files = [
+        {
+            "config_name": name,
+            "data_files": [{"split": split.value, "path": f"shards/{split}-??????{end}"} for split in splits],
+        }
+        for name, (end, _) in configs.items()
+    ]
+    infos: list[dict[str, Any]] = [
+        {"config_name": name, "features": features} for name, (_, features) in configs.items()
+    ]
     return {
         "pretty_name": ledger.recipe,
         "license": "other",
         "license_name": "per-source",
         "tags": ["webdataset", "video", "precomputed-features"],
-        "configs": [{"config_name": "default", "data_files": files}],
-        "dataset_info": {"features": features},
+        "configs": files,
+        "dataset_info": infos if apart else {"features": infos[0]["features"]},
     }
+
+
+def _features(ledger: Ledger, records: list[str], encoders: Sequence[EncoderProvenance]) -> list[dict[str, Any]]:
+    """Of tars that hold these records and the arrays, and frames, of these encoders; as the members come."""
+    arrays = [(name, encoder) for encoder in encoders for name in encoder.arrays]
+    frames = [f"{e.name}.frames.{ledger.frames_suffix}" for e in encoders] if ledger.frames_for else []
+    kind = _nested("uint8") if ledger.frames_codec == "rawvideo" else {"dtype": "binary"}
+    features: list[dict[str, Any]] = [{"name": name, "dtype": "json"} for name in records]
+    features += [{"name": f"{c}.npy", **_nested(e.stored if c == e.name else "float16")} for c, e in arrays]
+    features += [{"name": name, **kind} for name in frames]
+    return features + [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
 
 
 def _nested(dtype: str) -> dict[str, Any]:
