@@ -97,7 +97,7 @@ def _run(arguments: list[str], die: str | list[Any] | None, trap: Any) -> None:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - told, and then it ends
         traceback.print_exc()
     finally:
         sys.stderr.flush()
