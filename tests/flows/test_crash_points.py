@@ -40,6 +40,7 @@ class Bench:
         endpoint_env: dict[str, str],
         real: Path | None = None,
         data: Path | None = None,
+        total: int = 20,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.real = real or folder
@@ -48,14 +49,14 @@ class Bench:
         self.client = client_of(endpoint_env) if endpoint_env else None
         self.server = ForkServer({**environment(), **endpoint_env}, folder / "forked.log")
         self.data = data or folder / "data"
-        self.path, self.older = (self._recipe(total) for total in (20, 10))
+        self.path, self.older = (self._recipe(samples) for samples in (total, total // 2))
 
     def _recipe(self, total: int) -> Path:
         """Of so many samples; the folder of its data is part of a recipe's digest."""
         recipe = mini_recipe(self.data, mixture={"total": total, "shares": {"text": 10, "image": 30, "video": 60}})
-        recipe["sources"][0] |= {"videos": 14, "heldout": 0}
+        recipe["sources"][0] |= {"videos": total * 7 // 10, "heldout": 0}
         recipe["encoders"]["internvideo2"]["store"]["place"] = "column"
-        recipe["shards"]["samples_per_shard"] = 6
+        recipe["shards"]["samples_per_shard"] = total * 3 // 10
         (self.data / str(total)).mkdir(exist_ok=True)
         return write_recipe(self.data / str(total), recipe)
 

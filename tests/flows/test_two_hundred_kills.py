@@ -22,6 +22,7 @@ from flows.publish_objects import NOTE
 from schemas.ledger import LEDGER
 
 KILLS = 50
+SAMPLES = 10
 FAULT_RATE = 0.02
 MOST_STEPS = 30
 """A run that dies at a step dies at one of its first so many, so that several die before one ends."""
@@ -71,7 +72,7 @@ def store(tmp_path):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The data, and the bytes of a build of them on a plain disk."""
-    bench = Bench("local", tmp_path_factory.mktemp("expected"), {})
+    bench = Bench("local", tmp_path_factory.mktemp("expected"), {}, total=SAMPLES)
     assert bench.build() == 0, bench.server.log.read_text()
     bench.server.stop()
     return bench.data, bench.output
@@ -84,7 +85,7 @@ def test_fifty_kills_under_a_faulty_store_lose_and_double_nothing(undisturbed, s
     (data, expected), rng = undisturbed, random.Random(seed)
     proxy = Proxy(store.endpoint, seed)
     env = {**settings(store, tmp_path / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
-    bench = Bench("store", tmp_path, env, store.folder, data)
+    bench = Bench("store", tmp_path, env, store.folder, data, SAMPLES)
     hits = finished = 0
     try:
         while hits < KILLS:

@@ -162,7 +162,9 @@ def test_datasets_keeps_float16_when_asked_for_arrays(load):
     found = [
         sample[f"{COLUMN}.npy"] for sample in load(COLUMN, split="train").with_format("numpy", dtype=np.float16)
     ]
-    assert {(array.dtype, array.ndim, array.shape[-1]) for array in found if len(array)} == {(np.dtype(np.float16), 5, 7)}
+    assert {(array.dtype, array.ndim, array.shape[-1]) for array in found if len(array)} == {
+        (np.dtype(np.float16), 5, 7)
+    }
 
 
 def test_datasets_goes_on_in_the_middle_by_its_own_state(load):
