@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from pipeline.shards.buffers import buffer
 from pipeline.shards.lookup import IndexRow, ShardError
 from pipeline.shards.recent import Recent
+from pipeline.storage.client import client
 from pipeline.storage.faults import StoreError
 from pipeline.storage.files import read_range
 from pipeline.storage.places import Place
@@ -95,6 +96,7 @@ def open_tar(folder: Place, row: IndexRow) -> Tar:
     """The sample's tar. Raises ShardError where a local file cannot be opened; a store is not asked."""
     path = folder / row.shard
     if not isinstance(path, Path):
+        client()  # made here, once, and not by each of the threads that read
         return StoredTar(path)
     try:
         return LocalTar(path)

@@ -1,5 +1,6 @@
 """From an object store comes what comes from a disk, through faults of the store, within the bound of memory."""
 
+import threading
 from itertools import islice
 
 import numpy as np
@@ -50,6 +51,9 @@ def store(server, local, tmp_path, monkeypatch):
         if path.is_file():
             server.put(f"a/mixture/{path.relative_to(local).as_posix()}", path.read_bytes())
     yield server
+    for thread in threading.enumerate():  # those of a test that failed a reading go on for a moment
+        if thread.name.startswith("prefetch"):
+            thread.join(20)
     forget()
 
 
