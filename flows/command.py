@@ -75,6 +75,7 @@ def explained() -> Iterator[None]:
     """Turns the failures a user can cause into a message and an exit code; a bug keeps its traceback."""
     from pipeline.plan.quotas import QuotaError
     from pipeline.runtime.contract import BudgetError
+    from pipeline.storage.files import disk_refusal
     from schemas.base import InputError
 
     try:
@@ -83,6 +84,10 @@ def explained() -> Iterator[None]:
         fail(str(error), FINDING)
     except (InputError, LookupError, ModuleNotFoundError) as error:
         fail(str(error), BAD_INPUT)
+    except OSError as error:
+        if told := disk_refusal(error):
+            fail(told, BAD_INPUT)
+        raise
 
 
 def mixture_at(folder: str) -> "Place":

@@ -36,6 +36,7 @@ from pipeline.runtime.contract import Keyed, Stage, run_chain
 from pipeline.runtime.local import Done, Job, set_up
 from pipeline.runtime.pools import Actor, Call, Pool, Split, Task, longest_first
 from pipeline.runtime.rows import write_rows
+from pipeline.storage.files import disk_refusal
 from pipeline.storage.places import Place
 from schemas.base import InputError
 from schemas.rejection import Reason, Rejection
@@ -276,9 +277,9 @@ def _check_setup(actors: Sequence[Actor]) -> None:
 
 
 def _as_raised(error: RayTaskError) -> Exception:
-    """What ends the run: a user's mistake as the stage told it, a bug with its traceback in the worker."""
+    """What ends the run: a user's mistake or a full disk as it was told, a bug with its traceback in the worker."""
     cause = error.cause
-    return cause if isinstance(cause, InputError) else error
+    return cause if isinstance(cause, InputError) or disk_refusal(cause) else error
 
 
 def _size_bytes(outcomes: Sequence[Keyed]) -> int:

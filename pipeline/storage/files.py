@@ -28,6 +28,26 @@ ATTEMPT_PREFIX = ".attempt-"
 """Names that begin so are work in progress or the remains of a killed run; readers ignore them."""
 
 
+_DISK = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room in the quota",
+    errno.EFBIG: "the limit on the size of a file is too low (ulimit -f)",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "make it yours to write to, or choose another place",
+    errno.EPERM: "make it yours to write to, or choose another place",
+}
+"""What a disk refuses, and the mend."""
+
+
+def disk_refusal(error: BaseException | None) -> str:
+    """The user's view of what a disk refused; empty for any other error, which is a bug."""
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return ""
+    where = error.filename2 or error.filename
+    told = f"{where}: {error.strerror}" if where else f"{error.strerror}"
+    return f"{told}; {_DISK[error.errno]}, and run the same command again: it takes up from there"
+
+
 _NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 """Answers of the kernel to what these two file systems cannot do together."""
 
