@@ -42,11 +42,11 @@ ENCODERS = tuple(
 )
 
 
-def make_mixture(folder: Path, samples: int) -> tuple[list[str], int]:
+def make_mixture(folder: Path, samples: int, spec: ShardsSpec = SPEC) -> tuple[list[str], int]:
     """Writes it; returns the shards' names and the bytes of all of them."""
     counts = apportion(samples, SHARES)
     ledger = write_mixture(
-        folder, {Split.TRAIN: _packed(counts)}, [encoder.name for encoder in ENCODERS], SPEC, _account(counts)
+        folder, {Split.TRAIN: _packed(counts)}, [encoder.name for encoder in ENCODERS], spec, _account(counts)
     )
     return [shard.name for shard in ledger.shards], ledger.size_bytes
 

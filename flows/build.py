@@ -94,6 +94,7 @@ class Build:
         self._runner = runner
         self._display = display
         self._stamps: dict[str, Stamp] = {}
+        self._begun = False
         self._roots: dict[str, str] = {}
         self._ingested: list[Artefact] = []
         self._samples = Stored(Sample)
@@ -124,8 +125,9 @@ class Build:
             self.record_rejections()
 
     def record_rejections(self) -> None:
-        """Writes what `mixture quarantine list` reads."""
-        write_quarantine(self.recipe, self.rejections.values(), self._replaced)
+        """Writes what `mixture quarantine list` reads; a build that was refused before it began knows nothing new."""
+        if self._begun:
+            write_quarantine(self.recipe, self.rejections.values(), self._replaced)
 
     def ingest(self, only_plan: bool = False) -> None:
         """Lists, fetches and probes every source's candidates. Raises BudgetError past a source's budget.
@@ -134,14 +136,15 @@ class Build:
         """
         need_data(self.recipe)
         self.exclusions = read_exclusions(self.recipe.mixture.exclude, self._excluded.add)
+        check_writable(self._workspace.root)
         if not only_plan:
             need_terms(self.recipe)
             check_output(located(self.recipe.output), self.recipe.name)
-            check_writable(located(self.recipe.workspace))
             self._tokenizer = tokenizer_sha256(self.recipe.conversations.tokenizer)
             self._base = find_base(self.recipe, self._workspace, self._tokenizer) if self._amend else None
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
+        self._begun = True
         for spec in self.recipe.sources:
             opened = Opened(spec, self._workspace)
             opened.folder.mkdir(parents=True, exist_ok=True)

@@ -159,12 +159,9 @@ def test_datasets_streams_each_sample_once_with_two_workers(folder, load):
 
 def test_datasets_keeps_float16_when_asked_for_arrays(load):
     """Prepared alone: a stream's `with_format` knows no dtype, and gives float32."""
-    found = [
-        sample[f"{COLUMN}.npy"] for sample in load(COLUMN, split="train").with_format("numpy", dtype=np.float16)
-    ]
-    assert {(array.dtype, array.ndim, array.shape[-1]) for array in found if len(array)} == {
-        (np.dtype(np.float16), 5, 7)
-    }
+    dataset = load(COLUMN, split="train").with_format("numpy", dtype=np.float16)
+    found = [array for array in (sample[f"{COLUMN}.npy"] for sample in dataset) if len(array)]
+    assert {(array.dtype, array.ndim, array.shape[-1]) for array in found} == {(np.dtype(np.float16), 5, 7)}
 
 
 def test_datasets_goes_on_in_the_middle_by_its_own_state(load):
