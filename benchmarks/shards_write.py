@@ -58,7 +58,7 @@ class _Whole:
         return cast("Features", read_row(self.path, self.row))
 
 
-def measure(folder: Path, megabytes: int = 400, pairs: int = 5, writers: int = 2) -> dict[str, Any]:
+def measure(folder: Path, megabytes: int = 1200, pairs: int = 5, writers: int = 2) -> dict[str, Any]:
     """Rates in bytes a second and the median of their ratios; `folder` is emptied of what was written there."""
     parts = folder / "parts"
     samples = write_parts(parts, megabytes * 10**6)

@@ -125,7 +125,7 @@ class Build:
             self.record_rejections()
 
     def record_rejections(self) -> None:
-        """Writes what `mixture quarantine list` reads; a build that was refused before it began knows nothing new."""
+        """Writes what `mixture quarantine list` reads; a build that was refused at its begin knows nothing new."""
         if self._begun:
             write_quarantine(self.recipe, self.rejections.values(), self._replaced)
 
