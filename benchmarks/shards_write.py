@@ -202,7 +202,7 @@ def _clip(medium: int, at: int) -> ClipTimes:
 def main() -> None:
     """Prints the figures; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=400, help="of part files")
+    parser.add_argument("--megabytes", type=int, default=1200, help="of part files")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--writers", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; a temporary one by default")
