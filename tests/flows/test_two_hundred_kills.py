@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -21,7 +23,7 @@ from test_crash_points import Bench
 from flows.publish_objects import NOTE
 from schemas.ledger import LEDGER
 
-KILLS = 50
+RUNS, KILLS, AT_ONCE = 4, 50, 2
 SAMPLES = 10
 FAULT_RATE = 0.02
 MOST_STEPS = 30
@@ -63,12 +65,6 @@ def killed(bench, rng):
     return bench.server.status()
 
 
-@pytest.fixture
-def store(tmp_path):
-    with running_rclone(tmp_path / "store") as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The data, and the bytes of a build of them on a plain disk."""
@@ -78,16 +74,23 @@ def undisturbed(tmp_path_factory):
     return bench.data, bench.output
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(4))
-def test_fifty_kills_under_a_faulty_store_lose_and_double_nothing(undisturbed, store, tmp_path, seed):
+def begin_anew(bench, finished):
+    """Forgets the finished mixture and what it was packed of; each third time all else too."""
+    for name in ("out", "ws/mixture", "ws/report", "ws/shards", "ws/columns") if finished % 3 else ("out", "ws"):
+        bench.clear(name)
+
+
+def kill_fifty_times(folder, undisturbed, seed):
+    """Builds in a store of its own that are killed until there were enough; how many ended in between."""
     (data, expected), rng = undisturbed, random.Random(seed)
-    proxy = Proxy(store.endpoint, seed)
-    env = {**settings(store, tmp_path / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
-    bench = Bench("store", tmp_path, env, store.folder, data, SAMPLES)
     hits = finished = 0
-    try:
+    with ExitStack() as stack:
+        store = stack.enter_context(running_rclone(folder / "store"))
+        proxy = Proxy(store.endpoint, seed)
+        stack.callback(proxy.stop)
+        env = {**settings(store, folder / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
+        bench = Bench("store", folder, env, store.folder, data, SAMPLES)
+        stack.callback(bench.server.stop)
         while hits < KILLS:
             status = killed(bench, rng)
             hits += status == -signal.SIGKILL
@@ -97,14 +100,19 @@ def test_fifty_kills_under_a_faulty_store_lose_and_double_nothing(undisturbed, s
                 assert status == 0, bench.server.log.read_text()
                 assert seen == expected
                 finished += 1
-                bench.clear("ws")
-                bench.clear("out")
+                begin_anew(bench, finished)
         assert bench.build() == 0, bench.server.log.read_text()
         assert bench.output == expected
         assert not (bench.real / "out" / NOTE).exists()
         assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
         assert not [path for path in (bench.real / "ws").rglob(".attempt-*") if path.is_file()]
-    finally:
-        bench.server.stop()
-        proxy.stop()
-    assert finished > 0, "no build ended between the kills: the test says nothing about what they leave"
+    return finished
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_hundred_kills_under_faulty_stores_lose_and_double_nothing(undisturbed, tmp_path):
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(kill_fifty_times, tmp_path / str(seed), undisturbed, seed) for seed in range(RUNS)]
+        finished = [run.result() for run in runs]
+    assert all(finished), "no build ended between the kills: the test says nothing about what they leave"
