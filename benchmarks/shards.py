@@ -39,6 +39,8 @@ from schemas.recipe import ShardsSpec
 PEERS = ("webdataset", "energon", "streaming")
 OWN = {"energon": ENERGON, "streaming": STREAMING}
 BATCH, SHARDS = 8, 16
+RESUMED_BATCH = 4
+"""So that 1 % of 400 samples is a whole batch."""
 PLACES = (0.01, 0.5, 0.99)
 _HERE = Path(__file__).parent
 
@@ -160,14 +162,22 @@ def local_tables(readers: Readers, job: Mapping[str, Any], rounds: int) -> list[
     ]
 
 
+def place_of(share: float, samples: int) -> int:
+    """Samples done at that share of an epoch: whole batches, at least one, and one short of all at most."""
+    batches = round(samples * share / RESUMED_BATCH)
+    return RESUMED_BATCH * min(max(batches, 1), (samples - 1) // RESUMED_BATCH)
+
+
 def resumes(readers: Readers, job: Mapping[str, Any], samples: int, rounds: int) -> dict[str, list[float]]:
-    """Median seconds at each of PLACES, by reader."""
+    """Median seconds at each of PLACES, by reader. Raises RuntimeError where two do not go on at the same sample."""
     found: dict[str, list[float]] = {}
     for share in PLACES:
-        done = int(samples * share) // BATCH * BATCH
+        done = place_of(share, samples)
         seconds: dict[str, list[float]] = {}
         for _ in range(rounds):
-            for name, told in readers.all_but_failing(work="resume", done=done, **job).items():
+            answers = readers.all_but_failing(work="resume", done=done, **{**job, "batch": RESUMED_BATCH})
+            check_equal({name: {"key": told["key"]} for name, told in answers.items()})
+            for name, told in answers.items():
                 seconds.setdefault(name, []).append(told["seconds"])
         for name, each in seconds.items():
             found.setdefault(name, []).append(statistics.median(each))

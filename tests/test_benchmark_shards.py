@@ -38,6 +38,13 @@ def test_readers_that_saw_different_samples_are_no_comparison():
         check_equal({"ours": {"digest": 1}, "webdataset": {"digest": 2}})
 
 
+def test_no_place_to_go_on_from_is_the_start_or_the_end():
+    from shards import PLACES, place_of
+
+    assert [place_of(share, 400) for share in PLACES] == [4, 200, 396]
+    assert [place_of(share, 24) for share in PLACES] == [4, 12, 20]
+
+
 def test_a_peer_that_cannot_start_is_told_and_the_others_go_on(tmp_path):
     from contextlib import ExitStack
 
