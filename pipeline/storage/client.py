@@ -83,8 +83,12 @@ class Client:
                 if code_of(error) != "404":
                     raise
                 # Which of the two is absent, and whether it is a store that answers, is asked once for a bucket.
-                if url.bucket not in self._seen_buckets and code_of(self._in_words(url, error)) != "NoSuchKey":
-                    raise
+                if url.bucket not in self._seen_buckets:
+                    code = code_of(self._in_words(url, error))
+                    if code == "404":  # the body that says why was lost on its way
+                        code = code_of(self._in_words(url, error))
+                    if code != "NoSuchKey":
+                        raise
                 answer = {}
             self._seen_buckets.add(url.bucket)
         return answer or None
