@@ -169,7 +169,7 @@ def place_of(share: float, samples: int) -> int:
 
 
 def resumes(readers: Readers, job: Mapping[str, Any], samples: int, rounds: int) -> dict[str, list[float]]:
-    """Median seconds at each of PLACES, by reader. Raises RuntimeError where two do not go on at the same sample."""
+    """Median seconds at each of PLACES, by reader. Raises RuntimeError where two go on at different samples."""
     found: dict[str, list[float]] = {}
     for share in PLACES:
         done = place_of(share, samples)

@@ -94,7 +94,7 @@ def test_an_added_column_costs_no_talk_and_no_other_encoder(late):
     assert "features of new columns" in told
     assert "conversations" not in told
     encoders = [
-        manifest.read_text().count("architecture") for manifest in (folder / "ws/features").glob("*/*.json")
+        manifest.read_text().count("architecture") for manifest in (folder / "ws/features").glob("*/manifest.json")
     ]
     assert sorted(encoders) == [1, 1]
 

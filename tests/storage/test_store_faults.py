@@ -287,3 +287,10 @@ def test_the_proxy_runs_as_a_process_of_its_own(server, reach):
         proxy.kill()
         proxy.communicate()
     assert len([path for method, path in server.asked if method == "PUT"]) == 20
+
+
+def test_an_absent_object_is_absent_though_the_answer_that_says_so_was_cut(proxied):
+    path = proxied.folder / "absent"
+    proxied.plan = lambda asked: "cut" if asked.operation == "Get" and asked.number == 0 else None
+    assert not path.is_file()
+    assert ("Get", "cut") in {(operation, fault) for operation, _, fault in proxied.log}
