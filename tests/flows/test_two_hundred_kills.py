@@ -18,7 +18,7 @@ import pytest
 from fork_server import TESTS
 from rclone_server import running_rclone
 from store_server import settings
-from test_crash_points import Bench
+from test_crash_points import Bench, client_of
 
 from flows.publish_objects import NOTE
 from schemas.ledger import LEDGER
@@ -91,6 +91,7 @@ def kill_fifty_times(folder, undisturbed, seed):
         env = {**settings(store, folder / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
         bench = Bench("store", folder, env, store.folder, data, SAMPLES)
         stack.callback(bench.server.stop)
+        bench.client = client_of(settings(store, folder / "cache"))  # what the test itself asks meets no fault
         while hits < KILLS:
             status = killed(bench, rng)
             hits += status == -signal.SIGKILL
