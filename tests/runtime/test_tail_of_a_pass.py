@@ -45,7 +45,7 @@ def cost(each):
 
 def jobs(samples, folder, by_cost=True):
     rule = Cost(cost, 1, FEATURES_COST) if by_cost else None
-    return Pass("features", (Upper(),), None, samples, (), FEATURES_PART, rule).jobs(folder)
+    return Pass("features", (Upper(),), None, samples, (), FEATURES_PART, cost=rule).jobs(folder)
 
 
 def makespan(parts, workers):
@@ -116,7 +116,7 @@ def test_how_parts_are_cut_is_in_the_fingerprint_and_costs_nothing_to_know(other
         raise AssertionError("read for a fingerprint")
 
     def work(rule):
-        return Pass("features", (Upper(),), None, [toy_sample("a")], (), 16, rule).work.fingerprint
+        return Pass("features", (Upper(),), None, [toy_sample("a")], (), 16, cost=rule).work.fingerprint
 
     assert work(Cost(of, 1, FEATURES_COST)) != work(other)
     assert work(Cost(of, 1, FEATURES_COST)) == work(Cost(cost, 1, FEATURES_COST))
