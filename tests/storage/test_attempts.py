@@ -102,10 +102,10 @@ def test_a_killed_attempt_is_never_seen_and_is_found_and_removed(proxied):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     (left,) = remains(proxied.folder)
-    assert (str(left.attempt), left.files, left.size) == (str(path), 1, 17 * 2**20)
+    assert (str(left.place), left.files, left.size) == (str(path), 1, 17 * 2**20)
     assert not path.exists()
     assert remains(proxied.folder / "elsewhere") == []
-    remove_tree(left.attempt)
+    remove_tree(left.place)
     assert remains(proxied.folder) == []
     assert [p.name for p in proxied.folder.iterdir()] == ["other"]
 
@@ -116,7 +116,7 @@ def test_an_upload_that_went_away_is_told_with_the_mend(proxied, monkeypatch):
     attempt = attempt_path(path)
     attempt.write_bytes(b"x" * 9 * 2**20)
     for left in remains(proxied.folder):
-        remove_tree(left.attempt)
+        remove_tree(left.place)
     # moto answers such a completion with a 500
     words = r"its upload went away .*mixture clean.*run the same command again|failed time and again"
     with pytest.raises(OSError, match=words):
@@ -131,9 +131,9 @@ def test_local_remains_are_found_with_their_sizes_too(tmp_path):
     folder.mkdir()
     (folder / "a").write_bytes(b"12345")
     (tmp_path / "kept").write_bytes(b"x")
-    assert {(left.attempt, left.files, left.size) for left in remains(tmp_path)} == {(file, 1, 3), (folder, 1, 5)}
+    assert {(left.place, left.files, left.size) for left in remains(tmp_path)} == {(file, 1, 3), (folder, 1, 5)}
     for left in remains(tmp_path):
-        remove_tree(left.attempt)
+        remove_tree(left.place)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["inner", "kept"]
 
 

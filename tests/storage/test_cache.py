@@ -89,7 +89,7 @@ def test_what_a_killed_fetch_left_is_seen_by_nobody_and_goes_with_the_next(store
         killed.wait()
         stalled.set()
         store.before = lambda _: None
-    folder = next((cache._root() / "weights").glob("*[!k]"))
+    folder = next((cache.cache_root() / "weights").glob("*[!k]"))
     assert folder.is_dir()
     assert not (folder / "model.pt").exists()
     (folder / ".attempt-0-model.pt").write_bytes(BODY[:7])
@@ -118,7 +118,7 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_mend(stored, monkeypatc
 def test_the_cache_lies_where_the_specification_puts_it(monkeypatch, given, expected):
     monkeypatch.setenv("HOME", "/h")
     monkeypatch.setenv("XDG_CACHE_HOME", given)
-    assert cache._root() == Path(expected) / "video-mixture"
+    assert cache.cache_root() == Path(expected) / "video-mixture"
 
 
 def test_a_user_without_a_home_is_told_the_mend(monkeypatch):
