@@ -82,7 +82,8 @@ def _clear(output: S3Path, note: Publishing) -> None:
     (output / LEDGER).unlink(missing_ok=True)
     there = {path.relative_to(output).as_posix() for path in output.rglob("*")}
     doomed = {*there, *note.others} - {*note.kept, NOTE, LEDGER}
-    _at_once(lambda name: (output / name).unlink(missing_ok=True), sorted(doomed))
+    for name in sorted(doomed):  # one by one: `rclone serve s3` may hang where several go from one folder at once
+        (output / name).unlink(missing_ok=True)
 
 
 def _kept(old: Ledger, new: Ledger) -> set[str]:

@@ -127,6 +127,7 @@ def points_for(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_build_killed_at_each_point_in_turn_ends_with_the_same_bytes(bench, undisturbed, request):
     """One workspace: each run takes up where the one before it died, and dies at the next point."""
     older, expected = undisturbed
@@ -166,6 +167,7 @@ rows.write_rows = write_rows
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_worker_killed_when_it_has_uploaded_its_part_changes_nothing(tmp_path):
     """On Ray, into a store: the driver never hears of that upload, and has the part done again."""
     (tmp_path / "hook").mkdir()

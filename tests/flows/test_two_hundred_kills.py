@@ -110,8 +110,8 @@ def kill_fifty_times(folder, undisturbed, seed):
     return finished
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.kills
+@pytest.mark.timeout(3600)
 def test_two_hundred_kills_under_faulty_stores_lose_and_double_nothing(undisturbed, tmp_path):
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs = [pool.submit(kill_fifty_times, tmp_path / str(seed), undisturbed, seed) for seed in range(RUNS)]
