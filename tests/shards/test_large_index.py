@@ -109,4 +109,4 @@ def test_a_run_resumes_anywhere_in_a_second_and_holds_little(mixture):
     assert found["skipped"] == 64 * 1001
     assert max(found["seconds"]) < 1
     # Arrow itself, 34 groups of rows, and 10 bytes a sample or so.
-    assert found["bytes"] < 150 * 10**6 + 30 * samples
+    assert found["bytes"] < 180 * 10**6 + 30 * samples  # the first are the libraries
