@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from pipeline.shards.contents import tar_names
-from pipeline.storage.files import copy, write_text
+from pipeline.storage.files import copy, size_of, write_text
 from pipeline.storage.places import Place, S3Path
 from schemas.base import Name, Record, Sha256, digest
 from schemas.ledger import LEDGER, Ledger
@@ -65,7 +65,7 @@ def publish_objects(wanted: Mapping[str, Place], recipe: str, output: S3Path) ->
         note = note.model_copy(update={"state": "cleared"})
         _write(output, note)
     for name in sorted(wanted.keys() - {LEDGER}):
-        if _size(output / name) != sizes[name]:
+        if size_of(output / name) != sizes[name]:
             copy(wanted[name], output / name)
     copy(wanted[LEDGER], output / LEDGER)
     (output / NOTE).unlink(missing_ok=True)
@@ -104,19 +104,12 @@ def _complete(wanted: Mapping[str, Place], sizes: Mapping[str, int], output: S3P
         return False
     small = [name for name in wanted if not name.startswith("shards/")]
     return all(_same_bytes(wanted[name], output / name) for name in small) and (
-        _at_once(lambda name: _size(output / name), list(sizes)) == list(sizes.values())
+        _at_once(lambda name: size_of(output / name), list(sizes)) == list(sizes.values())
     )
 
 
 def _same_bytes(path: Place, other: S3Path) -> bool:
-    return _size(other) == path.stat().st_size and path.read_bytes() == other.read_bytes()
-
-
-def _size(path: S3Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
+    return size_of(other) == path.stat().st_size and path.read_bytes() == other.read_bytes()
 
 
 def _at_once(ask: Callable[[str], Result], names: Sequence[str]) -> list[Result]:

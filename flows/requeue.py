@@ -99,7 +99,7 @@ def _check(what: str, asked: Sequence[str], known: Sequence[str], mend: str) -> 
 
 
 def _passes(workspace: Workspace, stage: str) -> Iterator[Place]:
-    yield from sorted(path for path in (workspace.root / stage).glob("*") if (path / "parts").is_dir())
+    yield from (path for path in workspace.folders(stage) if (path / "parts").is_dir())
 
 
 def _changed_media(recipe: Recipe, selected: Sequence[Quarantined]) -> set[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """What was refused, at close range: its entry, its media as ingest saw them and as they are, and a trial of it."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pipeline.runtime.local import set_up
 from pipeline.runtime.located import PartRow
 from pipeline.runtime.rows import read_types
 from pipeline.runtime.workspace import Workspace
+from pipeline.storage.files import sha256_of
 from pipeline.storage.places import Place, place
 from schemas.base import InputError, Record
 from schemas.recipe import Recipe
@@ -156,8 +156,7 @@ class Specimens:
         return chain[:1] if refused.stage == "decode" else chain
 
     def _rows(self, stage: str, key: str, kind: type[Keyed]) -> Iterator[PartRow]:
-        folders: list[Place] = [*(self._workspace.root / stage).glob("*")]
-        for folder in sorted(folders, key=str):
+        for folder in self._workspace.folders(stage):
             for path in part_files(folder):
                 if (key, kind.__name__) in (rows := read_types(path)):
                     yield PartRow(path, rows.index((key, kind.__name__)))
@@ -173,9 +172,5 @@ def _run(stages: Chain, record: Keyed) -> Keyed:
 def _read(path: Place) -> Bytes | None:
     if not path.is_file():
         return None
-    sha256, size_bytes = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-            size_bytes += len(block)
-    return Bytes(sha256=sha256.hexdigest(), size_bytes=size_bytes)
+    sha256, size_bytes = sha256_of(path)
+    return Bytes(sha256=sha256, size_bytes=size_bytes)

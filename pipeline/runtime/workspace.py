@@ -92,10 +92,14 @@ class Workspace:
         write_text(self.folder(work) / MANIFEST, manifest.model_dump_json(indent=1))
         return Artefact(self.folder(work), manifest)
 
+    def folders(self, stage: str) -> list[Place]:
+        """Of a stage, by name: whole, begun and set aside."""
+        found: list[Place] = [*(self.root / stage).glob("*")]
+        return sorted(found, key=str)
+
     def artefacts(self, stage: str) -> Iterator[Artefact]:
         """The whole ones of a stage, by name; those set aside too."""
-        folders: list[Place] = [*(self.root / stage).glob("*")]
-        for folder in sorted(folders, key=str):
+        for folder in self.folders(stage):
             if not folder.name.startswith(ATTEMPT_PREFIX) and (artefact := load(folder)):
                 yield artefact
 

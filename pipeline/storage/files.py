@@ -5,6 +5,7 @@ not completed. The driver alone commits either.
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -149,6 +150,24 @@ def stamp(path: Place) -> list[list[str | int]]:
         return [[object_.name, stat.st_size, stat.etag] for object_, stat in seen]
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def size_of(path: Place) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def sha256_of(path: Place) -> tuple[str, int]:
+    """Digest and bytes of a file, read once. Raises OSError where it cannot be read."""
+    sha256, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+            size += len(block)
+    return sha256.hexdigest(), size
 
 
 def read_range(path: Place, start: int, size: int) -> bytes:

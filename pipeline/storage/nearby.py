@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipeline.storage.cache import cache_root
-from pipeline.storage.files import ATTEMPT_PREFIX, copy, published, stamp
+from pipeline.storage.files import ATTEMPT_PREFIX, copy, published, size_of, stamp
 from pipeline.storage.places import Place, S3Path, place
 from schemas.base import digest
 
@@ -47,7 +47,7 @@ def worked_on(folder: Place) -> Iterator[Path]:
         return
     here = cache_root() / "work" / digest(str(folder))
     for path, stat in folder.objects():
-        if _size(file := here / path.relative_to(folder)) != stat.st_size:
+        if size_of(file := here / path.relative_to(folder)) != stat.st_size:
             with published(file) as attempt:
                 copy(path, attempt)
     try:
@@ -56,15 +56,8 @@ def worked_on(folder: Place) -> Iterator[Path]:
         names = [file.relative_to(here) for file in sorted(here.rglob("*")) if file.is_file()]
         for name in names:
             is_whole = not any(part.startswith(ATTEMPT_PREFIX) for part in name.parts)
-            if is_whole and _size(folder / name) != _size(here / name):
+            if is_whole and size_of(folder / name) != size_of(here / name):
                 copy(here / name, folder / name)
-
-
-def _size(path: Place) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
 
 
 class Stamps:

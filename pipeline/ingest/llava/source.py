@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pipeline.ingest.llava.reading import read_items
 from pipeline.ingest.llava.talk import RefusedError, bad, pair_turns
 from pipeline.ingest.source import Entry, Source
+from pipeline.storage.files import sha256_of
 from pipeline.storage.nearby import Stamps
 from pipeline.storage.places import Place, S3Path, place
 from schemas.base import InputError, canonical_json, digest
@@ -38,15 +39,12 @@ class Llava(Source):
         path, root = place(self.spec.annotations), place(self.spec.media_root)
         if not path.is_file():
             raise InputError(f"source {self.spec.name}: no annotation file {str(path)!r}: mend `annotations`")
-        annotations, stamps = hashlib.sha256(), Stamps(root)
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                annotations.update(block)
+        annotations, stamps = sha256_of(path)[0], Stamps(root)
         self._stamps = [
             digest([[name, stamps.of(name)] for name in _named(item.payload.get("value"))])
             for item in read_items(path)
         ]
-        parts = {"annotations_sha256": annotations.hexdigest(), "media_sha256": digest(self._stamps)}
+        parts = {"annotations_sha256": annotations, "media_sha256": digest(self._stamps)}
         return canonical_json({**parts, "spec": self.spec.model_dump(mode="json")})
 
     def media_root(self, folder: Place) -> Place:
