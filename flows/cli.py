@@ -49,26 +49,38 @@ app = typer.Typer(
 app.add_typer(quarantine_app, name="quarantine")
 
 
-class Interrupted(SystemExit):
-    """Ctrl-C. No KeyboardInterrupt, which the library of the commands would answer with an exit code of its own."""
-
-
 def main() -> NoReturn:
     """Runs the command; every foreseen failure is one message and an exit code, never a traceback.
 
     Ctrl-C ends it with 130; the same command takes up where it stopped.
     """
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = _unraisable
     try:
         app()
-    except Interrupted:
-        command = shlex.join(["mixture", *sys.argv[1:]])
-        fail(f"stopped; what is finished is kept, and the same command takes up from there: {command}", INTERRUPTED)
-    sys.exit(0)
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:
+            raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    command = shlex.join(["mixture", *sys.argv[1:]])
+    fail(f"stopped; what is finished is kept, and the same command takes up from there: {command}", INTERRUPTED)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise Interrupted(INTERRUPTED)
+def _interrupt(*_: object) -> None:
+    """Ctrl-C. Where a library swallows it (in a destructor, in an import it can do without) it comes again."""
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    answered: BaseException | None = sys.exception()
+    while answered and not isinstance(answered, KeyboardInterrupt):
+        answered = answered.__context__
+    if not answered:  # and nobody is cleaning up on its account
+        raise KeyboardInterrupt  # and no other: Ray's calls let only this one through
+
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 @app.command()

@@ -12,7 +12,6 @@ import pytest
 from mini import contents, mini_recipe, mixture, write_recipe
 from rich.console import Console
 
-from flows import requeue as module
 from flows.build import Build
 from flows.clean import clean_workspace
 from flows.display import Display
@@ -182,7 +181,7 @@ def count_steps(monkeypatch, action, last=None):
     with monkeypatch.context() as patch:
         for name in ("rename", "replace", "unlink"):
             patch.setattr(Path, name, counted(getattr(Path, name)))
-        patch.setattr(module.shutil, "rmtree", counted(shutil.rmtree))
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
         action()
     return len(done)
 
