@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from shards_readers import ENCODERS, Batch, Reader, shared
+from shards_readers import ENCODERS, Batch, Reader
 
 from pipeline.shards.loader import MixtureLoader
 from pipeline.shards.stream import MixtureStream, StreamBatch
@@ -12,10 +12,6 @@ from pipeline.storage.places import place
 
 def _plain(batch: StreamBatch) -> Batch:
     return [{"key": s.key, "json": s.json, **s.features} for s in batch.samples]
-
-
-def _shared(batch: StreamBatch) -> Batch:
-    return shared(_plain(batch))
 
 
 class Ours(Reader):
@@ -36,10 +32,7 @@ class Ours(Reader):
         yield from self._of(stream, job)
 
     def _of(self, stream: MixtureStream, job: dict[str, Any]) -> Iterator[Batch]:
-        if not job["workers"]:
-            yield from map(_plain, stream)
-            return
-        yield from MixtureLoader(stream, workers=job["workers"], collate=_shared)
+        yield from map(_plain, MixtureLoader(stream, workers=job["workers"]) if job["workers"] else stream)
 
 
 def _stream(job: dict[str, Any]) -> MixtureStream:

@@ -4,7 +4,8 @@
 
 All readers do the same work: every sample of one epoch, its JSON as a dict and its arrays as NumPy's, in lists of
 so many. What is timed begins before the dataset is opened and ends after the last sample; imports are left out.
-With workers the arrays cross to this process as tensors, in shared memory, for every reader alike.
+With workers the arrays cross to this process in shared memory: ours as its loader does it, the others' as tensors,
+which is what torch's own way is.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The stream in torch's worker processes: same order for any number of them. The only import of torch here.
+"""The stream in torch's worker processes: same order for any number of them. Only this and `packed` import torch.
 
 loader = MixtureLoader(stream, workers=4, collate=to_tensors)
 for data in loader:                   # what `collate` made, in a worker, of a StreamBatch
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from pipeline.shards.packed import Packed, pack, unpack
 from pipeline.shards.stream import MixtureStream, State, StreamBatch
 from pipeline.shards.streamed import Skipped
 
@@ -52,12 +53,12 @@ class MixtureLoader(Generic[T]):
         Args:
             stream: Each worker has one of its own, with its memory for reading ahead.
             workers: Processes; 0 makes batches in this one.
-            collate: Runs in the worker. What it returns goes to the consumer, tensors by shared memory; a plain
-                StreamBatch, which is what comes without it, is pickled.
+            collate: Runs in the worker. What it returns goes to the consumer, each tensor by shared memory of its
+                own. Without it a StreamBatch comes, whose arrays lie in one piece of shared memory.
             options: Of DataLoader: `prefetch_factor`, `pin_memory`, `multiprocessing_context`, `timeout`.
         """
         self._stream, self._workers, self._options = stream, workers, options
-        self._collate = cast("Callable[[StreamBatch], T]", collate or _as_it_is)
+        self._collate = cast("Callable[[StreamBatch], T]", collate or (pack if workers else _as_it_is))
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -76,7 +77,7 @@ class MixtureLoader(Generic[T]):
         )
         for data, state, skipped in loader:
             self._stream.delivered(state, skipped)
-            yield data
+            yield unpack(data) if isinstance(data, Packed) else data
 
     def state_dict(self) -> State:
         """As `MixtureStream.state_dict`."""

@@ -38,12 +38,11 @@ class Bench:
         kind: str,
         folder: Path,
         endpoint_env: dict[str, str],
-        real: Path | None = None,
         data: Path | None = None,
         total: int = 20,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.real = real or folder
+        self.folder = folder
         root = f"s3://{BUCKET}" if kind == "store" else str(folder)
         self.places = ["--workspace", f"{root}/ws", "--output", f"{root}/out"]
         self.client = client_of(endpoint_env) if endpoint_env else None
@@ -63,26 +62,45 @@ class Bench:
     def build(self, point=None, path=None):
         return self.server.run(["build", path or self.path, *self.places], point)
 
-    def clear(self, name):
-        """Removes a folder, by way of the store: it keeps lists of its own."""
+    def files(self, name):
+        """Bytes of the files in a folder, by path relative to it."""
         if not self.client:
-            shutil.rmtree(self.real / name)
+            return contents(self.folder / name)
+        return {key.removeprefix(f"{name}/"): self._object(key) for key in self._keys(name)}
+
+    def _keys(self, name):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{name}/")
+        return [each["Key"] for page in pages for each in page.get("Contents", ())]
+
+    def _object(self, key):
+        return self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def attempts(self):
+        """What killed runs left half written, and nobody took away."""
+        if self.client:
+            return self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+        return [path for path in self.folder.rglob(".attempt-*") if path.is_file()]
+
+    def clear(self, name):
+        """Removes a folder, by way of the store: rclone keeps lists of its own."""
+        if not self.client:
+            shutil.rmtree(self.folder / name)
             return
-        for key in contents(self.real / name):
-            self.client.delete_object(Bucket=BUCKET, Key=f"{name}/{key}")
+        for key in self._keys(name):
+            self.client.delete_object(Bucket=BUCKET, Key=key)
 
     def put(self, name, files):
         for key, data in files.items():
             if self.client:
                 self.client.put_object(Bucket=BUCKET, Key=f"{name}/{key}", Body=data)
             else:
-                (self.real / name / key).parent.mkdir(parents=True, exist_ok=True)
-                (self.real / name / key).write_bytes(data)
+                (self.folder / name / key).parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / name / key).write_bytes(data)
 
     @property
     def output(self):
         """What a reader can see there."""
-        found = contents(self.real / "out")
+        found = self.files("out")
         found.pop(NOTE, None)
         return found
 
@@ -103,7 +121,7 @@ def bench(request, tmp_path_factory):
         made.server.stop()
         return
     with running_rclone(folder / "store") as store:
-        made = Bench("store", folder, settings(store, folder / "cache"), store.folder)
+        made = Bench("store", folder, settings(store, folder / "cache"))
         yield made
         made.server.stop()
 
@@ -144,9 +162,9 @@ def test_a_build_killed_at_each_point_in_turn_ends_with_the_same_bytes(bench, un
         seen = bench.output
         assert seen in (older, expected) or LEDGER not in seen, f"{point}: half a mixture can be seen"
         assert bench.build() == 0, bench.server.log.read_text()
-        assert contents(bench.real / "out") == expected, point
+        assert bench.files("out") == expected, point
     assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
-    assert not [path for path in bench.real.rglob(".attempt-*") if path.is_file()]
+    assert not bench.attempts()
 
 
 KILLS_ITS_WORKER_ONCE = """

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 from fork_server import TESTS
-from rclone_server import running_rclone
+from moto_server import running_moto
 from store_server import settings
 from test_crash_points import Bench, client_of
 
@@ -85,11 +85,11 @@ def kill_fifty_times(folder, undisturbed, seed):
     (data, expected), rng = undisturbed, random.Random(seed)
     hits = finished = 0
     with ExitStack() as stack:
-        store = stack.enter_context(running_rclone(folder / "store"))
+        store = stack.enter_context(running_moto())
         proxy = Proxy(store.endpoint, seed)
         stack.callback(proxy.stop)
         env = {**settings(store, folder / "cache"), "AWS_ENDPOINT_URL": proxy.endpoint}
-        bench = Bench("store", folder, env, store.folder, data, SAMPLES)
+        bench = Bench("store", folder, env, data, SAMPLES)
         stack.callback(bench.server.stop)
         bench.client = client_of(settings(store, folder / "cache"))  # what the test itself asks meets no fault
         while hits < KILLS:
@@ -104,9 +104,9 @@ def kill_fifty_times(folder, undisturbed, seed):
                 begin_anew(bench, finished)
         assert bench.build() == 0, bench.server.log.read_text()
         assert bench.output == expected
-        assert not (bench.real / "out" / NOTE).exists()
+        assert NOTE not in bench.files("out")
         assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
-        assert not [path for path in (bench.real / "ws").rglob(".attempt-*") if path.is_file()]
+        assert not bench.attempts()
     return finished
 
 
