@@ -47,7 +47,7 @@ class EngineSpec(Record):
     )
     url: str = Field(
         default="",
-        description="Base of an OpenAI-compatible endpoint, such as http://host:8000/v1 of `vllm serve`.",
+        description="Base of an OpenAI-compatible endpoint, say http://host:8000/v1 of `vllm serve`.",
     )
     api_key_env: str = Field(
         default="", description="Environment variable that holds the endpoint's key; never the key itself."
@@ -57,7 +57,7 @@ class EngineSpec(Record):
         default=256,
         ge=1,
         le=8192,
-        description="Requests in work at once; raising it needs memory for their tokens.",
+        description="Requests in work at once; raising it takes memory for tokens.",
     )
     gpu_memory_utilization: float = Field(
         default=0.92, gt=0, le=1, description="Share of a GPU's memory for weights and tokens."
@@ -65,8 +65,8 @@ class EngineSpec(Record):
     prefix_caching: bool = Field(default=True, description="Whether what prompts begin alike is computed once.")
     stall_s: float = Field(
         default=300.0, gt=0,
-        description="An engine that answers nobody for so long has hung, and is started again. Above the time of the "
-        "longest reply.",
+        description="An engine that answers nobody for so long has hung, and is started again. Keep it above the time "
+        "of the longest reply.",
     )  # fmt: skip
     options: dict[str, Any] = Field(
         default_factory=dict, description="More arguments of vLLM's AsyncEngineArgs, by their names there."
