@@ -65,8 +65,8 @@ class EngineSpec(Record):
     prefix_caching: bool = Field(default=True, description="Whether what prompts begin alike is computed once.")
     stall_s: float = Field(
         default=300.0, gt=0,
-        description="An engine that answers nobody for so long has hung, and is started again; longer than the longest "
-        "reply takes.",
+        description="An engine that answers nobody for so long has hung, and is started again; longer than the "
+        "longest reply takes.",
     )  # fmt: skip
     options: dict[str, Any] = Field(
         default_factory=dict, description="More arguments of vLLM's AsyncEngineArgs, by their names there."
