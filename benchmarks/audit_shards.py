@@ -12,7 +12,7 @@ from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta
 from schemas.base import sha256_text
-from schemas.conversation import Conversation, Role, Turn
+from schemas.conversation import Conversation, Role, Turn, text_digest
 from schemas.ledger import Account, Asked, Flow
 from schemas.recipe import ShardsSpec
 from schemas.sample import Category, Generator, MediaRef, Modality, QuestionAnswer, Sample, Split
@@ -56,15 +56,16 @@ def _packed(counts: dict[Modality, int]) -> Iterator[Packed]:
     arrays = {modality: _arrays(modality, rng) for modality in Modality}
     for number, modality in enumerate(interleave(counts)):
         sample = _sample(number, modality)
-        turns = [
-            Turn(role=role, content=f"{number}.{turn} " + "What is shown here, and what happens then? " * 6)
+        said = [
+            (role, f"{number}.{turn} " + "What is shown here, and what happens then? " * 6)
             for turn in range(3)
             for role in (Role.USER, Role.ASSISTANT)
         ]
         talk = Conversation(
             key=sample.key,
             binding_sha256=sample.binding_sha256(),
-            turns=turns,
+            text_sha256=text_digest(sample.key, sample.binding_sha256(), said),
+            turns=[Turn(role=role, content=content) for role, content in said],
             generator=Generator(name="template"),
         )
         meta = FeaturesMeta(key=sample.key, clips=_clips(modality), encoders=ENCODERS)

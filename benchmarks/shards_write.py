@@ -21,7 +21,7 @@ from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta
 from schemas.base import sha256_text
-from schemas.conversation import Conversation, Role, Turn
+from schemas.conversation import Conversation, Role, Turn, text_digest
 from schemas.ledger import Account
 from schemas.recipe import ShardsSpec
 from schemas.sample import Caption, Category, Generator, MediaRef, Modality, Sample, Split
@@ -171,11 +171,12 @@ def _talk(sample: Sample) -> Conversation:
     turns = [
         (Role.USER, "What is to be seen here?"),
         (Role.ASSISTANT, sample.key + " is what is to be seen. " * 20),
-    ]
+    ] * 2
     return Conversation(
         key=sample.key,
         binding_sha256=sample.binding_sha256(),
-        turns=[Turn(role=role, content=content) for role, content in turns * 2],
+        text_sha256=text_digest(sample.key, sample.binding_sha256(), turns),
+        turns=[Turn(role=role, content=content) for role, content in turns],
         generator=Generator(name="template"),
     )
 

@@ -51,7 +51,7 @@ class Again:
         if isinstance(outcome, Features):
             return replace(outcome, meta=outcome.meta.model_copy(update={"key": sample.key}))
         if isinstance(outcome, Conversation):
-            return outcome.model_copy(update={"key": sample.key, "binding_sha256": sample.binding_sha256()})
+            return outcome.of_pass(sample.key, sample.binding_sha256())
         return outcome
 
 

@@ -73,6 +73,15 @@ class EngineSpec(Record):
     )
 
 
+class AllowanceSpec(Record):
+    """What talk may cost. A build that would pass it stops; with a larger one the same command goes on."""
+
+    tokens: int | None = Field(default=None, ge=1, description="Of prompts and replies together; none is no bound.")
+    usd: float | None = Field(default=None, gt=0, description="Money; needs the prices.")
+    usd_per_million_input: float = Field(default=0.0, ge=0, description="Price of a million tokens of prompts.")
+    usd_per_million_output: float = Field(default=0.0, ge=0, description="Price of a million tokens of replies.")
+
+
 class ChatPreset(Record):
     """A chat model with an engine that suits it."""
 
@@ -94,3 +103,8 @@ def _named(value: object) -> object:
 
 ChatModel = Annotated[ChatModelSpec, BeforeValidator(_named)]
 """Of a recipe: the name of a preset, or the fields."""
+
+
+def preset_engine(model: ChatModelSpec | None) -> EngineSpec | None:
+    """The engine of the preset that is this model; None where there is none."""
+    return next((preset.engine for preset in CHAT_PRESETS.values() if preset.model == model), None)

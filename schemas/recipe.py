@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.encoders import EncoderSpec
+from schemas.llm import AllowanceSpec, ChatModel, EngineSpec, preset_engine
 from schemas.media import DecodeSpec, FramesCodec
 from schemas.mixture import MixtureSpec
 from schemas.sample import Category, Modality
@@ -21,18 +22,57 @@ from schemas.units import Unit
 class ConversationSpec(Record):
     """How annotations become talk."""
 
-    generator: Literal["template"] = Field(
-        default="template", description="`template` needs no model; it phrases the annotations as they are."
+    generator: Literal["template", "model"] = Field(
+        default="template",
+        description="`template` needs no model: it words the annotations as they are. `model` asks the chat model.",
+    )
+    model: ChatModel | None = Field(
+        default=None, description="The chat model: a preset's name, such as llama-3.1-70b-instruct, or its fields."
+    )
+    min_turns: int = Field(
+        default=2, ge=1, le=32, description="Fewest rounds of a talk that the chat model writes."
     )
     max_turns: int = Field(
         default=6, ge=1, le=32,
         description="Most question-and-answer rounds of a talk; the rest of a sample's questions is left out.",
+    )  # fmt: skip
+    max_question_characters: int = Field(
+        default=300, ge=16, le=2_000, description="Longest question that the chat model may write."
+    )
+    max_answer_characters: int = Field(
+        default=1_200, ge=16, le=8_000, description="Longest answer that the chat model may write."
+    )
+    tries: int = Field(
+        default=3, ge=1, le=10,
+        description="How often the chat model is asked, each time with another seed, before a sample is refused.",
+    )  # fmt: skip
+    checks: Literal["strict", "structural"] = Field(
+        default="strict",
+        description="What a written talk must keep: `strict` judges language, grounding and manners too, "
+        "`structural` its form alone (for models that cannot write).",
+    )
+    near_copies: Rational = Field(
+        default=Fraction(4, 5), gt=0, le=1,
+        description="Written talks that share this much of their word 5-grams (Jaccard) are copies; one stays.",
     )  # fmt: skip
     tokenizer: str = Field(
         default="",
         description="Path of the `tokenizer.json` (of Hugging Face's tokenizers) that counts LLM tokens; without "
         "one none are counted.",
     )
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if self.generator == "model" and self.model is None:
+            raise ValueError("generator is model: name the chat model, such as model: llama-3.1-70b-instruct-fp8")
+        if self.generator == "model" and self.min_turns > self.max_turns:
+            raise ValueError(f"min_turns {self.min_turns} is above max_turns {self.max_turns}: swap or mend them")
+        return self
+
+    @property
+    def writer(self) -> str:
+        """Who writes the talk, as provenance names it."""
+        return self.model.name if self.generator == "model" and self.model else "template"
 
 
 class ShardsSpec(Record):
@@ -87,6 +127,10 @@ class RuntimeSpec(Record):
         default=32, ge=1, le=4096,
         description="Clips a GPU encodes together; halved where its memory does not suffice. A CPU takes one.",
     )  # fmt: skip
+    engine: EngineSpec | None = Field(
+        default=None, description="What serves the chat model; without it the one of the model's preset."
+    )
+    allowance: AllowanceSpec = Field(default=AllowanceSpec(), description="What the chat model may cost.")
 
 
 class LlmSpec(Record):
@@ -192,12 +236,33 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _check_generator(self) -> Self:
-        if self.mixture.annotators.denies(self.conversations.generator):
+        if self.mixture.annotators.denies(self.conversations.writer):
             raise ValueError(
-                f"conversations.generator is {self.conversations.generator!r}, which mixture.annotators.deny shuts "
+                f"conversations are written by {self.conversations.writer!r}, which mixture.annotators.deny shuts "
                 "out: name another generator, or mend the pattern"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        spec = self.conversations
+        if spec.generator == "model" and self.engine is None:
+            raise ValueError(
+                f"no runtime.engine is given, and no preset is {spec.writer!r}: say what serves the chat model"
+            )
+        if self.engine and self.engine.kind == "endpoint" and not self.engine.url:
+            raise ValueError("runtime.engine.kind is endpoint: give its url, such as http://host:8000/v1")
+        allowed = self.runtime.allowance
+        if allowed.usd and not (allowed.usd_per_million_input or allowed.usd_per_million_output):
+            raise ValueError(
+                "runtime.allowance.usd has no prices beside it: give usd_per_million_input and _output"
+            )
+        return self
+
+    @property
+    def engine(self) -> EngineSpec | None:
+        """What serves the chat model."""
+        return self.runtime.engine or preset_engine(self.conversations.model)
 
     @property
     def columns(self) -> tuple[Name, ...]:

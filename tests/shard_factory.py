@@ -15,7 +15,7 @@ from pipeline.shards.members import Packed
 from pipeline.shards.writer import write_mixture
 from schemas.arrays import ClipTimes, EncoderProvenance, Features, FeaturesMeta
 from schemas.base import sha256_text
-from schemas.conversation import Conversation, Role, Turn
+from schemas.conversation import Conversation, Role, Turn, text_digest
 from schemas.ledger import Account, Asked, Flow, Ledger
 from schemas.recipe import ShardsSpec
 from schemas.sample import Category, Generator, MediaRef, Modality, QuestionAnswer, Sample, Split
@@ -50,14 +50,14 @@ def make_packed(
 ) -> Packed:
     """The sample of this number: its content depends on its arguments alone."""
     sample = _sample(number, modality, split)
+    said = [(Role.USER, f"What is in {sample.key}?"), (Role.ASSISTANT, f"A blöb, number {number}.")] * (
+        1 + number % 3
+    )
     conversation = Conversation(
         key=sample.key,
         binding_sha256=sample.binding_sha256(),
-        turns=[
-            Turn(role=Role.USER, content=f"What is in {sample.key}?"),
-            Turn(role=Role.ASSISTANT, content=f"A blöb, number {number}."),
-        ]
-        * (1 + number % 3),
+        text_sha256=text_digest(sample.key, sample.binding_sha256(), said),
+        turns=[Turn(role=role, content=content) for role, content in said],
         generator=Generator(name="template"),
     )
     return Packed(sample, conversation, _features(sample, number, encoders))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from schemas.base import Key, Nanoseconds, Record, Sha256
+from schemas.conversation import text_digest
 from schemas.sample import Generator, Modality, QuestionAnswer, TimedEvent
 
 MAX_CHARACTERS = 20_000
@@ -33,6 +34,8 @@ class Reply(Record):
 
     key: Key
     binding_sha256: Sha256
+    text_sha256: Sha256
+    """`text_digest` of the turns as they came."""
     turns: tuple[SpokenTurn, ...]
     generator: Generator
 
@@ -61,7 +64,11 @@ class Request(Record):
 
     def reply(self, turns: Iterable[SpokenTurn], generator: Generator) -> Reply:
         """The reply to this very request."""
-        return Reply(key=self.key, binding_sha256=self.binding_sha256, turns=tuple(turns), generator=generator)
+        said = tuple(turns)
+        text = text_digest(self.key, self.binding_sha256, ((turn.role, turn.content) for turn in said))
+        return Reply(
+            key=self.key, binding_sha256=self.binding_sha256, text_sha256=text, turns=said, generator=generator
+        )
 
 
 class ConversationGenerator(ABC):

@@ -29,7 +29,7 @@ class BindingError(ContractError):
 class Converse(Stage[Sample, Conversation]):
     """Turns annotations into talk; `generator` overrides the one that `spec` names."""
 
-    name, version = "conversations", 1
+    name, version = "conversations", 2
 
     def __init__(self, spec: ConversationSpec, seed: int, generator: ConversationGenerator | None = None) -> None:
         self._spec = spec
@@ -66,6 +66,7 @@ class Converse(Stage[Sample, Conversation]):
         return Conversation(
             key=reply.key,
             binding_sha256=reply.binding_sha256,
+            text_sha256=reply.text_sha256,
             turns=turns,
             generator=reply.generator,
             llm_tokens=count_tokens(self._tokenizer, turns) if self._tokenizer else 0,

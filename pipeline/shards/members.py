@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.shards.tar import MAX_NAME_BYTES, Payload
 from schemas.arrays import EncoderProvenance, Features
-from schemas.base import InputError, digest
+from schemas.base import InputError
 from schemas.conversation import Conversation
 from schemas.ledger import ShardSample
 from schemas.media import FRAMES_SUFFIXES
@@ -71,7 +71,6 @@ class Member:
 def shard_sample(packed: Packed, encoders: tuple[EncoderProvenance, ...]) -> ShardSample:
     """The JSON member's content; `encoders` are those whose features lie beside it."""
     sample, turns, meta = packed.sample, packed.conversation.turns, packed.features.meta
-    binding = sample.binding_sha256()
     return ShardSample(
         key=sample.key,
         source=sample.source,
@@ -81,8 +80,8 @@ def shard_sample(packed: Packed, encoders: tuple[EncoderProvenance, ...]) -> Sha
         licence=sample.licence,
         annotator=sample.annotator,
         generator=packed.conversation.generator,
-        binding_sha256=binding,
-        text_sha256=digest([sample.key, binding, [turn.model_dump(mode="json") for turn in turns]]),
+        binding_sha256=packed.conversation.binding_sha256,
+        text_sha256=packed.conversation.text_sha256,
         conversations=turns,
         epoch=sample.epoch,
         llm_tokens=packed.conversation.llm_tokens,
