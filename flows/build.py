@@ -18,14 +18,15 @@ from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.exclusion_files import read_exclusions
-from flows.gallery import make_figures, make_gallery
+from flows.gallery import look
 from flows.measuring import SPOKEN, Measuring, WithPasses
 from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
 from flows.stages import Opened, encoding, talking
 from pipeline.audit.audit import AuditReport, audit
-from pipeline.audit.report import write_report
+from pipeline.audit.report import REPORT, write_report
+from pipeline.audit.talk_page import TALKS, Prices, write_talk_page
 from pipeline.conversations.tokens import tokenizer_sha256
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
@@ -384,20 +385,22 @@ class Build:
         """Recounts the mixture from its tars and draws the report."""
         with self._display.progress("audit", 1) as progress:
             self.findings = audit(self._packed.folder)
-            work = Work("report", 1, {"findings": digest(self.findings)}, (self._packed.fingerprint,))
+            told = {"findings": digest(self.findings), "prices": digest(self._prices)}
+            work = Work("report", 2, told, (self._packed.fingerprint,))
             self._report = self._workspace.once(work, self._draw)
             progress(1, 1)
 
     def _draw(self, folder: Place) -> Mapping[str, int]:
-        gallery = make_gallery(self._packed.folder, self.ledger, self._passes, self.recipe.decode, self._roots)
-        figures = make_figures(self._packed.folder, self.ledger)
-        write_report(folder / "report.html", self.ledger, self.findings.findings, gallery, figures)
+        shown = look(self._packed.folder, self.ledger, self._passes, self.recipe.decode, self._roots)
+        write_report(folder / REPORT, self.ledger, self.findings.findings, shown.gallery, shown.figures)
+        write_talk_page(folder / TALKS, self.ledger, shown.talk_figures, shown.talks, self._prices)
         return {"findings": sum(self.findings.finding_counts.values())}
 
     def publish(self) -> None:
         """Puts the mixture where the recipe wants it, unless its audit failed: what lies there may be sound."""
         if self.findings.ok:
-            publish(self.packed, {"report.html": self._drawn}, located(self.recipe.output))
+            pages = {name: self._report.folder / name for name in (REPORT, TALKS)}
+            publish(self.packed, pages, located(self.recipe.output))
 
     @property
     def packed(self) -> Place:
@@ -412,11 +415,12 @@ class Build:
     @property
     def report(self) -> Place:
         """The report of the mixture in `folder`."""
-        return self.folder / "report.html" if self.findings.ok else self._drawn
+        return (self.folder if self.findings.ok else self._report.folder) / REPORT
 
     @property
-    def _drawn(self) -> Place:
-        return self._report.folder / "report.html"
+    def _prices(self) -> Prices:
+        allowance = self.recipe.runtime.allowance
+        return Prices(**allowance.model_dump(include=set(Prices.model_fields)))
 
 
 @contextmanager

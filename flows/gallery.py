@@ -1,14 +1,18 @@
-"""A few samples of every stratum, with pictures, for a person to look at."""
+"""What the report's pages show of a mixture: distributions, and a few samples with pictures, for a person."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.report import GalleryItem, ReportFigures
+from pipeline.audit.talk_figures import TalkCounter, TalkFigures
 from pipeline.shards.reader import ShardReader
 from pipeline.storage.places import Place
 from schemas.arrays import Frames
-from schemas.ledger import Ledger
+from schemas.ledger import Ledger, ShardSample
 from schemas.media import DecodeSpec, Preprocessing
 from schemas.sample import Modality, Sample
 
@@ -16,7 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PER_STRATUM = 3
-"""Samples shown of each stratum: the first of its order, which is a hash, so a fair draw."""
+"""Samples shown of each modality and source: the first of the order, which is a hash, so a fair draw."""
+
+MOST_TALKS = 50
+"""Talks shown whole: of each kind, modality and source in turn."""
+LEAST_TALKS, TALKS_OF = 10, 20
+"""A small mixture shows fewer: one in twenty, but ten."""
 
 SIDE = 160
 """Pixels of a thumbnail's side."""
@@ -27,47 +36,77 @@ COLUMNS = 4
 _THUMBNAIL = Preprocessing(size=SIDE, pad_colour=(24, 24, 27), mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def make_gallery(
-    folder: Place, ledger: Ledger, samples: Mapping[str, Sample], decode: DecodeSpec, roots: dict[str, str]
-) -> list[GalleryItem]:
-    """The chosen samples as the tars hold them, with contact sheets decoded anew from their media."""
-    from pipeline.decode.stage import Decode
+@dataclass(frozen=True)
+class Shown:
+    """What the pages show."""
 
-    rows = [row for split in ledger.total for row in _first_of_each_stratum(ShardReader(folder, split))]
-    stage = Decode(decode.model_copy(update={"max_clips": 3}), {"thumbnail": _THUMBNAIL}, roots)
-    try:
-        stage.setup()
-        shown = stage.process([samples[row.sample.key] for row in rows])
-    finally:
-        stage.close()
-    return [
-        GalleryItem(sample=row.sample, thumbnails=tuple(_sheets(frames)) if isinstance(frames, Frames) else ())
-        for row, frames in zip(rows, shown, strict=True)
-    ]
+    gallery: list[GalleryItem]
+    talks: list[GalleryItem]
+    figures: ReportFigures
+    talk_figures: TalkFigures
 
 
-def make_figures(folder: Place, ledger: Ledger) -> ReportFigures:
-    """Durations of the films' spans, and how much older than asked for each stored frame is."""
-    durations, errors = [], []
+def look(
+    folder: Place, ledger: Ledger, samples: Mapping[str, Sample], decode: DecodeSpec, roots: Mapping[str, str]
+) -> Shown:
+    """Reads each sample's words once; contact sheets of those that are shown are decoded anew from their media."""
+    durations: list[float] = []
+    errors: list[float] = []
+    counter = TalkCounter()
+    by_source: dict[object, list[ShardSample]] = defaultdict(list)
+    by_kind: dict[object, list[ShardSample]] = defaultdict(list)
+    for sample in _samples(folder, ledger):
+        counter.add(sample)
+        if sample.modality is Modality.VIDEO:
+            medium = sample.media[0]
+            durations.append(((medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns) / 1e9)
+            errors += [(t - p) / 1e6 for c in sample.clips for t, p in zip(c.t_ns, c.pts_ns, strict=True)]
+        _keep(by_source[sample.split, sample.modality, sample.source], sample, PER_STRATUM)
+        _keep(by_kind[sample.modality, sample.category, sample.source], sample, MOST_TALKS)
+    gallery = list(chain.from_iterable(by_source.values()))
+    wanted = min(MOST_TALKS, max(LEAST_TALKS, counter.rounds.total() // TALKS_OF))
+    talks = list(islice(_in_turn(by_kind.values()), wanted))
+    sheets = _contact_sheets({each.key: each for each in (*gallery, *talks)}, samples, decode, roots)
+    return Shown(
+        [GalleryItem(sample=each, thumbnails=sheets[each.key]) for each in gallery],
+        [GalleryItem(sample=each, thumbnails=sheets[each.key]) for each in talks],
+        ReportFigures(durations_s=tuple(durations), pts_error_ms=tuple(errors)),
+        counter.figures(),
+    )
+
+
+def _samples(folder: Place, ledger: Ledger) -> Iterator[ShardSample]:
     for split in ledger.total:
         reader = ShardReader(folder, split)
         for position in range(len(reader)):
-            sample = reader.read(position, ()).sample
-            if sample.modality is Modality.VIDEO:
-                medium = sample.media[0]
-                durations.append(((medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns) / 1e9)
-                errors += [(t - p) / 1e6 for c in sample.clips for t, p in zip(c.t_ns, c.pts_ns, strict=True)]
-    return ReportFigures(durations_s=tuple(durations), pts_error_ms=tuple(errors))
+            yield reader.read(position, ()).sample
 
 
-def _first_of_each_stratum(reader: ShardReader) -> Iterator[Any]:
-    seen: dict[tuple[str, str], int] = {}
-    for position in range(len(reader)):
-        row = reader.read(position, ())
-        stratum = (row.sample.modality, row.sample.source)
-        seen[stratum] = seen.get(stratum, 0) + 1
-        if seen[stratum] <= PER_STRATUM:
-            yield row
+def _keep(kept: list[ShardSample], sample: ShardSample, most: int) -> None:
+    if len(kept) < most:
+        kept.append(sample)
+
+
+def _in_turn(groups: Iterable[Sequence[ShardSample]]) -> Iterator[ShardSample]:
+    """The first of each group, then the second of each, ..."""
+    return (each for row in zip_longest(*groups) for each in row if each is not None)
+
+
+def _contact_sheets(
+    shown: Mapping[str, ShardSample], samples: Mapping[str, Sample], decode: DecodeSpec, roots: Mapping[str, str]
+) -> dict[str, tuple[bytes, ...]]:
+    from pipeline.decode.stage import Decode
+
+    stage = Decode(decode.model_copy(update={"max_clips": 3}), {"thumbnail": _THUMBNAIL}, roots)
+    try:
+        stage.setup()
+        found = stage.process([samples[key] for key in shown])
+    finally:
+        stage.close()
+    return {
+        key: tuple(_sheets(frames)) if isinstance(frames, Frames) else ()
+        for key, frames in zip(shown, found, strict=True)
+    }
 
 
 def _sheets(frames: Frames) -> Iterator[bytes]:

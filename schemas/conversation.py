@@ -29,6 +29,18 @@ def text_digest(key: str, binding_sha256: str, turns: Iterable[tuple[str, str]])
     return digest([key, binding_sha256, [{"role": role, "content": content} for role, content in turns]])
 
 
+class Writing(Record):
+    """What it took a chat model to write a talk."""
+
+    tries: int = Field(ge=1)
+    """Replies that were asked for."""
+    faults: tuple[str, ...] = ()
+    """The rule that each reply broke that was refused, in order."""
+    prompt_tokens: int = Field(default=0, ge=0)
+    """Of all tries together, in the chat model's own tokens."""
+    output_tokens: int = Field(default=0, ge=0)
+
+
 class Conversation(Record):
     """Turns that alternate, user first and assistant last."""
 
@@ -41,6 +53,8 @@ class Conversation(Record):
     generator: Generator
     llm_tokens: int = Field(default=0, ge=0)
     """Of all turns, by the tokenizer of the recipe; 0 where it names none."""
+    writing: Writing | None = None
+    """None where no chat model was asked."""
 
     def of_pass(self, key: str, binding_sha256: str) -> Self:
         """The same talk for the same sample in a later pass over its source."""

@@ -197,6 +197,24 @@ class Change(Record):
     shards_gone: int = Field(ge=0)
 
 
+class Written(Record):
+    """What it took a chat model to write the talks of a build: of those in the shards, of reserves, and in vain."""
+
+    model: str
+    """As provenance names it."""
+    asked: int = Field(ge=0)
+    """Samples that it was asked about."""
+    accepted: tuple[int, ...]
+    """Talks that were accepted at the first try, at the second, ..."""
+    faults: dict[str, int]
+    """Replies that were refused, by the rule that they broke."""
+    copies: int = Field(default=0, ge=0)
+    """Talks that were left out as near-copies of others."""
+    prompt_tokens: int = Field(ge=0)
+    """Of all prompts, in the model's own tokens; kept replies that were paid for before are in it."""
+    output_tokens: int = Field(ge=0)
+
+
 class Account(Record):
     """What the shards cannot tell: what the recipe promised, and what happened on the way."""
 
@@ -228,6 +246,8 @@ class Account(Record):
     """What all these shut out, what the heldout split shares, and duplicates."""
     settings: dict[str, Sha256] = Field(default_factory=dict)
     """Digests of what decides a sample's bytes, by the recipe's field; none in a ledger of an older build."""
+    written: Written | None = None
+    """None where no chat model was asked."""
     history: tuple[Change, ...] = ()
     """What the mixture was before, oldest first; none where it was made at once."""
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from schemas.base import Key, Record
+from schemas.conversation import Writing
 
 REJECTIONS = "rejections.jsonl"
 """Their name in a mixture's folder, and in its shards' in the workspace."""
@@ -51,4 +52,6 @@ class Rejection(Record):
     """The value seen and the mend, for a person."""
     where: str = ""
     """Where the bytes are: a media path under its source's root, or file and line of an annotation."""
+    writing: Writing | None = None
+    """What a chat model was asked for in vain; None where none was asked."""
     source: str = ""

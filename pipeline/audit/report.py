@@ -22,6 +22,9 @@ from schemas.ledger import Ledger, ShardSample
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+REPORT = "report.html"
+"""The page's name in the mixture's folder."""
+
 MOST_FINDINGS = 200
 """Findings written out; the rest are counted."""
 
@@ -103,7 +106,7 @@ def render_report(
         )
     }
     return (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             ledger=ledger,
@@ -127,7 +130,8 @@ def data_uri(jpeg: bytes) -> str:
 
 
 @cache
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Of the pages' templates."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -20,7 +20,7 @@ from schemas.ledger import Ledger
 from schemas.sample import Split
 
 COLUMN = "internvideo2"
-TOLD = {"ledger.json", "README.md", "report.html"}
+TOLD = {"ledger.json", "README.md", "report.html", "talks.html"}
 """Files that tell what a mixture holds."""
 
 
