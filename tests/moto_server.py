@@ -1,5 +1,6 @@
 """A real S3 server for a test, in a process of its own: moto's, which honours the conditions of a write."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -41,5 +42,6 @@ def _serve(store: Store) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each request
     with running_store() as here:
         _serve(here)
