@@ -10,14 +10,16 @@ from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode
 from pipeline.plan.choose import Candidates, Rows
+from pipeline.runtime.passes import metas
 from pipeline.runtime.workspace import Artefact
 from schemas.base import Sha256, digest
+from schemas.conversation import Conversation
 from schemas.encoders import EncoderSpec
 from schemas.exclusions import ExclusionList
-from schemas.ledger import Account, Asked, Change, Flow
+from schemas.ledger import Account, Asked, Change, Flow, Written
 from schemas.manifest import Part
 from schemas.plan import Barred, Quota, Stratum
-from schemas.recipe import Recipe
+from schemas.recipe import ConversationSpec, Recipe
 from schemas.rejection import Rejection
 
 LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
@@ -69,6 +71,7 @@ def make_account(
     tokenizer_sha256: str = "",
     history: Sequence[Change] = (),
     exclusions: Sequence[ExclusionList] = (),
+    written: Written | None = None,
 ) -> Account:
     """The writer's `Account` of this build."""
     return Account(
@@ -89,6 +92,33 @@ def make_account(
         tokenizer_sha256=tokenizer_sha256,
         settings=sample_settings(recipe, tokenizer_sha256),
         history=tuple(history),
+        written=written,
+    )
+
+
+def make_written(spec: ConversationSpec, talks: Sequence[Artefact], copies: int) -> Written | None:
+    """What all talks of a build took; None where no chat model was asked."""
+    if spec.generator == "template":
+        return None
+    accepted, faults = Counter[int](), Counter[str]()
+    asked = prompt_tokens = output_tokens = 0
+    for artefact in talks:
+        for outcome in metas(artefact):
+            if not isinstance(outcome, Conversation | Rejection) or outcome.effort is None:
+                continue
+            asked += 1
+            accepted[outcome.effort.tries] += isinstance(outcome, Conversation)
+            faults.update(outcome.effort.faults)
+            prompt_tokens += outcome.effort.prompt_tokens
+            output_tokens += outcome.effort.output_tokens
+    return Written(
+        model=spec.writer,
+        asked=asked,
+        accepted=tuple(accepted[number] for number in range(1, spec.tries + 1)),
+        faults=dict(sorted(faults.items(), key=lambda each: (-each[1], each[0]))),
+        copies=copies,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
     )
 
 
@@ -101,6 +131,7 @@ def make_flows(
     packed: int,
     barred: int = 0,
     kept: int = 0,
+    copies: int = 0,
 ) -> list[Flow]:
     """Conservation of each stage, in the picture's order; `refused` counts rejections by stage.
 
@@ -108,7 +139,7 @@ def make_flows(
     that the recipe's gates bar, and those `kept` as an earlier build made them. What later stages filter out was
     worked on and proved more than a target in turns, tokens or bytes calls for: `packed` of the encoded samples go
     into shards.
-    `redone` are second tries of what `features` rejected.
+    `redone` are second tries of what `features` rejected; `copies` are talks that were made and then rejected.
     """
     came, spoken, seen = _through(ingested), _through(talks), _through(features)
     outputs = seen.outputs + _through(redone).outputs
@@ -128,8 +159,8 @@ def make_flows(
             stage="conversations",
             inputs=spoken.inputs,
             outputs=seen.inputs,
-            rejected=spoken.rejected,
-            filtered=spoken.outputs - seen.inputs,
+            rejected=spoken.rejected + copies,
+            filtered=spoken.outputs - copies - seen.inputs,
         ),
         Flow(stage="decode", inputs=seen.inputs, outputs=decoded, rejected=refused.get("decode", 0)),
         Flow(

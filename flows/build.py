@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from flows.account import CUTS, make_account, make_flows
+from flows.account import CUTS, make_account, make_flows, make_written
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
@@ -20,6 +20,7 @@ from flows.display import Display
 from flows.exclusion_files import read_exclusions
 from flows.gallery import look
 from flows.measuring import SPOKEN, Measuring, WithPasses
+from flows.near_copies import WrittenTalks
 from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
@@ -40,18 +41,19 @@ from pipeline.runtime.carried import forget
 from pipeline.runtime.contract import ContractError
 from pipeline.runtime.local import LocalRunner, Runner
 from pipeline.runtime.located import Located, Stored
-from pipeline.runtime.passes import Cost, Pass, check_budget, outcomes, run_pass
+from pipeline.runtime.passes import Cost, Pass, check_budget, metas, outcomes, run_pass
 from pipeline.runtime.records import Records, keys_of
 from pipeline.runtime.workspace import Artefact, Work, Workspace
 from pipeline.shards.members import check_room_for_names
 from pipeline.storage.places import Place
 from pipeline.storage.places import place as located
 from schemas.base import digest
+from schemas.conversation import Conversation
 from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
-from schemas.rejection import REJECTIONS, Rejection
+from schemas.rejection import REJECTIONS, Reason, Rejection
 from schemas.sample import Sample, Split, key_again
 
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
@@ -106,6 +108,7 @@ class Build:
         self._replaced: dict[str, Replaced] = {}
         self._waves: list[Wave] = []
         self._talks = Located()
+        self._written = WrittenTalks(recipe.seed)
         self._encoded = Located()
         """How to read the latest outcome of each sample that was worked on."""
         self._amend = amend
@@ -214,7 +217,8 @@ class Build:
             self._waves.append(self._wave(todo, label))
             passed = sum(key in self._kept for key in self._keys(self._chosen)) if self._kept else 0
             talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
-            check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed)
+            copies = self._copies()
+            check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed, late=copies)
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
         self._replaced = replacements(self._candidates, self._chosen, self.rejections.keys())
 
@@ -232,6 +236,8 @@ class Build:
         talks = self._pass(self._talking(silent), f"conversations{label}")
         self._talks.add(talks)
         self._measuring.spoken(talks)
+        refused = self._written.add(talk for talk in metas(talks) if isinstance(talk, Conversation))
+        self.rejections |= {each.key: self._placed(each) for each in refused}
         # Talks that proved longer than thought leave some of these in reserve: those are not encoded.
         wanted = self._todo() if self.recipe.mixture.unit in SPOKEN else keys
         alive = [key for key in wanted if key in self._talks and key not in self.rejections]
@@ -252,6 +258,9 @@ class Build:
             del self.rejections[key]
         encoders = list(self.recipe.without_columns().encoders)
         return self._pass(self._encoding(self._samples_of(failed), encoders), f"features, without columns{label}")
+
+    def _copies(self) -> int:
+        return sum(refused.reason is Reason.NEAR_COPY for refused in self.rejections.values())
 
     def _redone_passes(self) -> list[Artefact]:
         return [wave.redone for wave in self._waves if wave.redone]
@@ -365,7 +374,10 @@ class Build:
         firsts = sum(self._passes.first(key) == key for key in keys)
         packed = sum(key in self._encoded for key in keys)
         kept = firsts - packed
-        flows = make_flows(self._ingested, talks, features, self._redone_passes(), refused, packed, barred, kept)
+        copies = self._copies()
+        flows = make_flows(
+            self._ingested, talks, features, self._redone_passes(), refused, packed, barred, kept, copies
+        )
         history = (*self._base.ledger.history, change) if self._base and change else ()
         return make_account(
             self.recipe.without_columns(),
@@ -379,6 +391,7 @@ class Build:
             self._tokenizer,
             history,
             self.exclusions,
+            make_written(self.recipe.conversations, talks, copies),
         )
 
     def audit(self) -> None:

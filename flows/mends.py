@@ -22,7 +22,9 @@ MENDS: Mapping[Reason, str] = {
     Reason.DECODE_TIMEOUT: "raise `decode.deadline_s`; look at the file; if the machine was busy, requeue it",
     Reason.DECODER_DIED: "raise `decode.memory_mb`; drop the record",
     Reason.NO_USABLE_ANNOTATION: "give it an annotation of its modality, or drop the record",
-    Reason.INVALID_CONVERSATION: "requeue it where a model wrote it; else mend the annotation",
+    Reason.INVALID_CONVERSATION: "raise `conversations.tries` where a model wrote it; else mend the annotation",
+    Reason.NEAR_COPY: "none is needed: a reserve takes its place",
+    Reason.REQUEST_REFUSED: "raise the model's `max_model_len`, or shorten the annotation",
     Reason.NON_FINITE_FEATURES: "look at its frames; another `precision`, `layer` or weights",
     Reason.POISON: "mend its media, or drop the record",
 }

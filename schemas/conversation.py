@@ -29,7 +29,7 @@ def text_digest(key: str, binding_sha256: str, turns: Iterable[tuple[str, str]])
     return digest([key, binding_sha256, [{"role": role, "content": content} for role, content in turns]])
 
 
-class Writing(Record):
+class Effort(Record):
     """What it took a chat model to write a talk."""
 
     tries: int = Field(ge=1)
@@ -53,8 +53,10 @@ class Conversation(Record):
     generator: Generator
     llm_tokens: int = Field(default=0, ge=0)
     """Of all turns, by the tokenizer of the recipe; 0 where it names none."""
-    writing: Writing | None = None
+    effort: Effort | None = None
     """None where no chat model was asked."""
+    minhash: str = ""
+    """Of a written talk: its MinHash signature, `[126] uint32` little-endian in base64, to find near-copies by."""
 
     def of_pass(self, key: str, binding_sha256: str) -> Self:
         """The same talk for the same sample in a later pass over its source."""

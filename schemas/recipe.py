@@ -51,10 +51,6 @@ class ConversationSpec(Record):
         description="What a written talk must keep: `strict` judges language, grounding and manners too, "
         "`structural` its form alone (for models that cannot write).",
     )
-    near_copies: Rational = Field(
-        default=Fraction(4, 5), gt=0, le=1,
-        description="Written talks that share this much of their word 5-grams (Jaccard) are copies; one stays.",
-    )  # fmt: skip
     tokenizer: str = Field(
         default="",
         description="Path of the `tokenizer.json` (of Hugging Face's tokenizers) that counts LLM tokens; without "

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from schemas.base import Key, Record
-from schemas.conversation import Writing
+from schemas.conversation import Effort
 
 REJECTIONS = "rejections.jsonl"
 """Their name in a mixture's folder, and in its shards' in the workspace."""
@@ -37,6 +37,10 @@ class Reason(StrEnum):
     """The decoding process ended: a crash in native code, or its memory limit."""
     NO_USABLE_ANNOTATION = "no_usable_annotation"
     INVALID_CONVERSATION = "invalid_conversation"
+    NEAR_COPY = "near_copy"
+    """Its talk says nearly what another talk of the mixture says."""
+    REQUEST_REFUSED = "request_refused"
+    """The engine takes no such request."""
     NON_FINITE_FEATURES = "non_finite_features"
     POISON = "poison"
     """It ended its worker each time it was tried, alone."""
@@ -52,6 +56,6 @@ class Rejection(Record):
     """The value seen and the mend, for a person."""
     where: str = ""
     """Where the bytes are: a media path under its source's root, or file and line of an annotation."""
-    writing: Writing | None = None
+    effort: Effort | None = None
     """What a chat model was asked for in vain; None where none was asked."""
     source: str = ""

@@ -29,7 +29,7 @@ class TalkFigures(Record):
     """Length of each question that was looked at."""
     answer_words: tuple[int, ...]
     distinct_questions: float = Field(ge=0, le=1)
-    """Share of the questions that no other equals, each counted once."""
+    """Different questions, as a share of all that were looked at."""
     distinct_trigrams: float = Field(ge=0, le=1)
     """Runs of three words in questions that are different, as a share of all."""
     openings: tuple[tuple[str, int], ...]

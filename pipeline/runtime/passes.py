@@ -195,13 +195,15 @@ def check_budget(
     budget: Fraction,
     redone: Sequence[Artefact] = (),
     passed: int = 0,
+    late: int = 0,
 ) -> None:
     """Raises BudgetError when the artefacts of a stage together refused more than `budget` allows.
 
-    What a second try in `redone` let through was not refused; `passed` more went through in an earlier build.
+    What a second try in `redone` let through was not refused; `passed` more went through in an earlier build, and
+    `late` more were refused afterwards.
     """
     parts = [part for artefact in artefacts for part in artefact.manifest.parts]
-    inputs, rejected = passed + sum(part.inputs for part in parts), sum(part.rejected for part in parts)
+    inputs, rejected = passed + sum(part.inputs for part in parts), late + sum(part.rejected for part in parts)
     rejected -= sum(part.outputs for artefact in redone for part in artefact.manifest.parts)
     if rejected > budget * inputs:
         raise BudgetError(

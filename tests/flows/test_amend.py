@@ -25,7 +25,8 @@ from schemas.ledger import Ledger
 
 COLUMN = "internvideo2"
 TOLD = {
-    "ledger.json", "README.md", "report.html", "talks.html", "rejections.jsonl", "index.parquet", f"index.{COLUMN}.parquet",
+    "ledger.json", "README.md", "report.html", "talks.html", "rejections.jsonl",
+    "index.parquet", f"index.{COLUMN}.parquet",
     "shardindex-train.json", "shardindex-heldout.json", ".nv-meta/.info.json", ".nv-meta/split.yaml",
 }  # fmt: skip
 """Files that tell what a mixture holds, and change with it."""
