@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
+# Test files at a time; each may start a Ray of its own.
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -33,10 +35,10 @@ check: $(READY) ## Lint, types and import rules; seconds
 	$(BIN)/lint-imports --no-logo
 
 test: $(READY) ## The tests: no network, no GPU, under ten minutes
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-all: test ## Also many kills and real servers; under 45 minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow
 
 test-kills: $(READY) ## 200 kills at random moments under a store that fails; see the test's own words
 	$(BIN)/pytest -m kills
