@@ -11,15 +11,21 @@ and never look them up again by position: that is how texts come to belong to ot
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.runtime.contract import ContractError
 from schemas.base import Key, Nanoseconds, Record, Sha256
 from schemas.conversation import text_digest
-from schemas.sample import Generator, Modality, QuestionAnswer, TimedEvent
+from schemas.sample import Category, Generator, Modality, QuestionAnswer, TimedEvent
 
 MAX_CHARACTERS = 20_000
 """Longest content of one turn, in characters; `schemas.conversation.Turn` holds no more."""
+
+
+class BindingError(ContractError):
+    """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
 class SpokenTurn(Record):
@@ -40,12 +46,47 @@ class Reply(Record):
     generator: Generator
 
 
+class Fault(NamedTuple):
+    """Why a talk is not let in."""
+
+    rule: str
+    """Name of the rule that it breaks."""
+    seen: str
+    """What was seen, and what was expected."""
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.seen}"
+
+
+class Try(Record):
+    """One reply that was not let in."""
+
+    address: Sha256 | Literal[""]
+    """Of the prompt; empty where none was sent, as the annotations themselves break a rule."""
+    rule: str
+    """Name of the rule that it breaks, or `request` where the engine refused the prompt."""
+    seen: str = Field(max_length=2_000)
+    """What was seen, and what was expected."""
+    excerpt: str = Field(default="", max_length=2_000)
+    """How the reply begins."""
+
+
+class Refusal(Record):
+    """A request that no reply was let in for, with all that was tried."""
+
+    key: Key
+    binding_sha256: Sha256
+    tries: tuple[Try, ...] = Field(min_length=1)
+
+
 class Request(Record):
     """What may be said of one sample: only annotations that fit its modality, and none that is blank."""
 
     key: Key
     binding_sha256: Sha256
     modality: Modality
+    category: Category
+    """What kind of talk is wanted."""
     duration_ns: Nanoseconds = 0
     """Of the sample's span; 0 where there is none, or where it is not known."""
     captions: tuple[str, ...] = ()
@@ -56,6 +97,14 @@ class Request(Record):
     """Of this request alone; a function of the run's seed and the key."""
     max_turns: int = Field(ge=1)
     """Most rounds (a user turn and an assistant turn) of the talk."""
+    min_turns: int = Field(default=1, ge=1)
+    """Fewest rounds of a talk that a model writes; a template says what there is."""
+
+    @model_validator(mode="after")
+    def _check_turns(self) -> Self:
+        if self.min_turns > self.max_turns:
+            raise ValueError(f"no talk has at least {self.min_turns} and at most {self.max_turns} rounds")
+        return self
 
     @property
     def speakable(self) -> bool:
@@ -69,6 +118,10 @@ class Request(Record):
         return Reply(
             key=self.key, binding_sha256=self.binding_sha256, text_sha256=text, turns=said, generator=generator
         )
+
+    def refusal(self, *tries: Try) -> Refusal:
+        """The refusal of this very request."""
+        return Refusal(key=self.key, binding_sha256=self.binding_sha256, tries=tries)
 
 
 class ConversationGenerator(ABC):

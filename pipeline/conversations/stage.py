@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.conversations.generator import ConversationGenerator, Reply, Request
+from pipeline.conversations.generator import BindingError, ConversationGenerator, Reply, Request
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.conversations.tokens import count_tokens, load_tokenizer
 from pipeline.conversations.validators import first_fault
-from pipeline.runtime.contract import ContractError, Stage
+from pipeline.runtime.contract import Stage
 from schemas.base import canonical_json
 from schemas.conversation import Conversation, Role, Turn
 from schemas.recipe import ConversationSpec
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 GENERATORS: Mapping[str, Callable[[], ConversationGenerator]] = {"template": TemplateGenerator}
 """By `ConversationSpec.generator`."""
-
-
-class BindingError(ContractError):
-    """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
 class Converse(Stage[Sample, Conversation]):
@@ -84,7 +80,7 @@ class Converse(Stage[Sample, Conversation]):
         )
 
 
-def build_request(sample: Sample, seed: int, max_turns: int) -> Request:
+def build_request(sample: Sample, seed: int, max_turns: int, min_turns: int = 1) -> Request:
     """What may be said of `sample`: events need a film, captions a picture; a blank text says nothing."""
     seen = sample.modality is not Modality.TEXT
     filmed = sample.modality is Modality.VIDEO
@@ -95,12 +91,14 @@ def build_request(sample: Sample, seed: int, max_turns: int) -> Request:
         key=sample.key,
         binding_sha256=sample.binding_sha256(),
         modality=sample.modality,
+        category=sample.category,
         duration_ns=span_ns(sample.media[0]) if filmed else 0,
         captions=tuple(text for text in captions if text.strip()),
         questions=tuple(pair for pair in questions if pair.question.strip() and pair.answer.strip()),
         events=tuple(sorted({event for event in events if event.text.strip()}, key=_by_time)),
         seed=seed_of(seed, sample.key),
         max_turns=max_turns,
+        min_turns=min_turns,
     )
 
 

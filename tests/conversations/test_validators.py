@@ -1,11 +1,11 @@
-"""Each rule refuses what it is named after, lets a good talk through, and is heard in the detail."""
+"""Each structural rule refuses what it is named after, lets a good talk through, and is heard in the detail."""
 
 import pytest
 from talk_samples import SECOND, event, make_sample
 
 from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn
 from pipeline.conversations.stage import build_request
-from pipeline.conversations.validators import VALIDATORS, first_fault
+from pipeline.conversations.validators import STRUCTURAL, first_fault
 from schemas.conversation import Turn
 from schemas.sample import Caption, QuestionAnswer
 
@@ -48,7 +48,7 @@ def test_a_talk_that_breaks_a_rule_is_refused_in_its_name(rule, lines):
 
 
 def test_every_rule_is_broken_by_some_talk_above():
-    assert {rule for rule, _ in BAD} == {validator.__name__ for validator in VALIDATORS}
+    assert {rule for rule, _ in BAD} == {validator.__name__ for validator in STRUCTURAL}
 
 
 @pytest.mark.parametrize(

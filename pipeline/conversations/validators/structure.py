@@ -1,17 +1,12 @@
-"""What a talk must be before it is let in: small rules, each with a name, tried in order.
-
-A rule is a function of a request and the turns that came back. It returns None where the talk
-keeps it, and otherwise what was seen and what was expected.
-"""
+"""Rules of any talk, whoever wrote it: its form, and times that its film has."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pipeline.conversations.clock import NS_PER_SECOND, clock, stated_times
 from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn
+from pipeline.conversations.validators.rounds import annotated
 from schemas.conversation import Role
-
-Validator = Callable[[Request, Sequence[SpokenTurn]], str | None]
 
 _PLACEHOLDER = re.compile(
     r"<\|?/?(?:image|img|video|vid|vision|audio|media|frame)"
@@ -76,35 +71,10 @@ def times_within_film(request: Request, turns: Sequence[SpokenTurn]) -> str | No
     """
     if not request.duration_ns:
         return None
-    quoted = _times_in_annotations(request)
+    quoted = {stated for text in annotated(request) for stated, _ in stated_times(text)}
     last_ns = -(-request.duration_ns // NS_PER_SECOND) * NS_PER_SECOND
     for index, turn in enumerate(turns):
         for stated, time_ns in stated_times(turn.content):
             if time_ns > last_ns and stated not in quoted:
                 return f"turn {index} speaks of {stated}, but the film ends at {clock(request.duration_ns)}"
-    return None
-
-
-def _times_in_annotations(request: Request) -> set[str]:
-    texts = [*request.captions, *(event.text for event in request.events)]
-    texts += [text for pair in request.questions for text in (pair.question, pair.answer)]
-    return {stated for text in texts for stated, _ in stated_times(text)}
-
-
-VALIDATORS: tuple[Validator, ...] = (
-    alternating_roles,
-    round_limit,
-    content_present,
-    content_length,
-    distinct_questions,
-    no_placeholder,
-    times_within_film,
-)
-
-
-def first_fault(request: Request, turns: Sequence[SpokenTurn]) -> str | None:
-    """`rule: what was seen` of the first rule that `turns` break, or None."""
-    for validator in VALIDATORS:
-        if fault := validator(request, turns):
-            return f"{validator.__name__}: {fault}"
     return None
