@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.conversations.engine import BindingError
 from pipeline.conversations.generator import ConversationGenerator, Reply, Request
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.conversations.tokens import count_tokens, load_tokenizer
 from pipeline.conversations.validators import first_fault
-from pipeline.runtime.contract import ContractError, Stage
+from pipeline.runtime.contract import Stage
 from schemas.base import canonical_json
 from schemas.conversation import Conversation, Role, Turn
 from schemas.recipe import ConversationSpec
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 GENERATORS: Mapping[str, Callable[[], ConversationGenerator]] = {"template": TemplateGenerator}
 """By `ConversationSpec.generator`."""
-
-
-class BindingError(ContractError):
-    """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
 class Converse(Stage[Sample, Conversation]):
