@@ -27,7 +27,7 @@ from pipeline.conversations.cache import RequestCache
 from pipeline.conversations.engine import Completion, Prompt
 from schemas.base import sha256_text
 
-WORDS = 260
+CHARACTERS = 1_500
 """Of a reply."""
 LOOKED_UP = 100_000
 REPEATS = 3
@@ -42,13 +42,15 @@ def fill(folder: Path, count: int) -> dict[str, float]:
     """Puts `count` replies, 256 a commit, and compacts. Returns seconds of each, and what was written."""
     cache, rng = RequestCache(folder), random.Random(0)
     words = [sha256_text(str(n))[: rng.randint(2, 9)] for n in range(20_000)]
+    pool = " ".join(rng.choices(words, k=3_000_000))
     prompt = Prompt.model_construct(model_sha256="0" * 64, seed=1)
     start = time.perf_counter()
     for number in range(count):
-        text = " ".join(rng.choices(words, k=WORDS))
+        begin = rng.randrange(len(pool) - CHARACTERS)
+        text = pool[begin : begin + CHARACTERS]
         cache.put(
             prompt,
-            Completion(key=f"k{number}", address=address(number), text=text, finish="stop", output_tokens=WORDS),
+            Completion(key=f"k{number}", address=address(number), text=text, finish="stop", output_tokens=300),
         )
         if number % 256 == 255:
             cache.flush()

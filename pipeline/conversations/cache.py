@@ -8,7 +8,6 @@ Any number of workers write side by side, each its own segments (`segments`), an
 """
 
 import threading
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from pipeline.conversations.addresses import AddressIndex
 from pipeline.conversations.engine import Completion, Prompt
@@ -46,7 +45,9 @@ _LISTS = 8
 """Of the folder, one after another, while segments go away between a list and the look at them."""
 _THREADS = 8
 """Segments that are opened at once."""
-_COMPLETIONS = TypeAdapter(list[Completion])
+_FIELDS = tuple(name for name in Completion.model_fields if name != "address")
+_Reply = tuple[int, Completion]
+"""When it was put, and what."""
 
 
 class Usage(Record):
@@ -83,7 +84,7 @@ class RequestCache:
         """Our own segments, by how often they were joined."""
         self._rows: dict[str, int] = {}
         self._segment = lru_cache(OPEN_SEGMENTS)(lambda number: Segment(self._paths[number]))
-        self._group = lru_cache(OPEN_GROUPS)(lambda number, group: self._segment(number).group(group))
+        self._group = lru_cache(OPEN_GROUPS)(lambda number, group: _Rows(self._segment(number).group(group)))
         self.refresh()
 
     def __len__(self) -> int:
@@ -113,6 +114,16 @@ class RequestCache:
                 self.refresh()
                 found |= self._look_up(absent)
             return [found.get(address) for address in addresses]
+
+    def holds(self, addresses: Sequence[Sha256]) -> NDArray[np.bool_]:
+        """Whether there is a reply to each address, as far as its first 64 bits tell; reads no reply."""
+        raw = np.frombuffer(bytes.fromhex("".join(addresses)), np.uint8).reshape(-1, 32)
+        with self._lock:
+            self.refresh()
+            which, _ = self._index.find(raw)
+        held = np.zeros(len(addresses), np.bool_)
+        held[which] = True
+        return held
 
     def refresh(self) -> None:
         """Sees what other workers have committed since."""
@@ -204,30 +215,24 @@ class RequestCache:
                 self.refresh()
 
     def _read(self, addresses: Sequence[Sha256]) -> dict[Sha256, Completion]:
-        wanted = np.frombuffer(bytes.fromhex("".join(addresses)), np.uint8).reshape(-1, 32)
-        asked = set(addresses)
-        best: dict[Sha256, tuple[Any, ...]] = {}
-        found: dict[Sha256, Completion] = {}
-        for put_ns, completion in self._replies(self._index.find(wanted)[1]):
-            address = completion.address
-            rank = (put_ns, completion.text, completion.finish)
-            if address in asked and (address not in best or rank < best[address]):
-                best[address], found[address] = rank, completion
-        return found
+        raw = bytes.fromhex("".join(addresses))
+        which, places = self._index.find(np.frombuffer(raw, np.uint8).reshape(-1, 32))
+        found: dict[Sha256, _Reply] = {}
+        by_place = np.argsort(places)  # so that each group of rows is read once
+        for at, place in zip(which[by_place].tolist(), places[by_place].tolist(), strict=True):
+            rows = self._rows_at(place >> 32, (place & 0xFFFFFFFF) // GROUP_ROWS)
+            row = rows.where.get(raw[32 * at : 32 * at + 32])
+            if row is not None:
+                reply, known = rows.reply(row, addresses[at]), found.get(addresses[at])
+                found[addresses[at]] = min(known, reply, key=_rank) if known else reply
+        return {address: completion for address, (_, completion) in found.items()}
 
-    def _replies(self, places: NDArray[np.uint64]) -> Iterable[tuple[int, Completion]]:
-        """When each was put, and what."""
-        rows_of: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place in np.unique(places).tolist():
-            row = place & 0xFFFFFFFF
-            rows_of[place >> 32, row // GROUP_ROWS].append(row % GROUP_ROWS)
-        for (number, group), rows in rows_of.items():
-            try:
-                table = self._group(number, group)
-            except FileNotFoundError:
-                self._forget([self._paths[number].name])
-                raise
-            yield from _completions(table if len(rows) == len(table) else table.take(rows))
+    def _rows_at(self, number: int, group: int) -> "_Rows":
+        try:
+            return self._group(number, group)
+        except FileNotFoundError:
+            self._forget([self._paths[number].name])
+            raise
 
     def _write(self, table: pa.Table, rows: list[dict[str, Any]]) -> str:
         name = new_name()
@@ -283,9 +288,27 @@ def _packed(sizes: dict[str, int]) -> list[list[str]]:
     return [pack for pack in packs if len(pack) > 1]
 
 
-def _completions(table: pa.Table) -> Iterable[tuple[int, Completion]]:
-    """When each row was put, and its reply."""
-    columns = {name: table[name].to_pylist() for name in Completion.model_fields}
-    columns["address"] = [address.hex() for address in columns["address"]]
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return zip(table["put_ns"].to_pylist(), _COMPLETIONS.validate_python(rows), strict=True)
+class _Rows:
+    """The rows of one row group, as plain columns: a reply that is not asked for costs no record."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._put_ns: list[int] = table["put_ns"].to_pylist()
+        self._columns = {name: table[name].to_pylist() for name in _FIELDS}
+        self.where: dict[bytes, int] = {}
+        """The row of each address; of several the one that counts."""
+        for row, address in enumerate(table["address"].to_pylist()):
+            known = self.where.setdefault(address, row)
+            if known != row:
+                name = address.hex()
+                self.where[address] = min(known, row, key=lambda each: _rank(self.reply(each, name)))
+
+    def reply(self, row: int, address: Sha256) -> _Reply:
+        """What the row keeps, under its address."""
+        values = {name: column[row] for name, column in self._columns.items()}
+        return self._put_ns[row], Completion(address=address, **values)
+
+
+def _rank(reply: _Reply) -> tuple[int, str, str]:
+    """Of several replies to one address the least counts: the first, and of two at once always the same."""
+    put_ns, completion = reply
+    return put_ns, completion.text, completion.finish

@@ -94,7 +94,9 @@ class Segment:
     def __init__(self, path: Place) -> None:
         self._path = path
         with self._told():
-            self._file = pq.ParquetFile(_opened(path), page_checksum_verification=True)
+            self._file = pq.ParquetFile(
+                _opened(path), page_checksum_verification=True, pre_buffer=not isinstance(path, Path)
+            )
             schema = self._file.schema_arrow
             if not schema.equals(SCHEMA):
                 raise self._refusal(f"it has columns {', '.join(schema.names)}")
@@ -114,7 +116,10 @@ class Segment:
     def group(self, number: int) -> pa.Table:
         """Rows [number * GROUP_ROWS, (number + 1) * GROUP_ROWS)."""
         with self._told():
-            return self._whole(self._file.read_row_group(number), min(self.rows - number * GROUP_ROWS, GROUP_ROWS))
+            return self._whole(
+                self._file.read_row_group(number, use_threads=False),
+                min(self.rows - number * GROUP_ROWS, GROUP_ROWS),
+            )
 
     def _whole(self, table: pa.Table, rows: int) -> pa.Table:
         """Checksums are of pages: one that is lost whole fails none."""
