@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from flows.account import LIMITS
+from pipeline.conversations.model import Service
 from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
 from pipeline.features.origins import Stamp
@@ -17,7 +18,7 @@ from pipeline.ingest.source import Entry, Source
 from pipeline.runtime.contract import Stage
 from pipeline.runtime.passes import Pass
 from pipeline.runtime.workspace import Workspace
-from pipeline.storage.places import Place
+from pipeline.storage.places import Place, place
 from schemas.base import digest
 from schemas.media import DecodeSpec
 from schemas.recipe import Recipe
@@ -78,7 +79,22 @@ class Opened:
 
 def talking(recipe: Recipe) -> Chain:
     """From a sample to its conversation."""
-    return (Converse(recipe.conversations, recipe.seed),)
+    return (Converse(recipe.conversations, recipe.seed, service_of(recipe)),)
+
+
+def request_cache(workspace: Place) -> Place:
+    """Folder of the replies of chat models: all recipes of a workspace share it, as it goes by content."""
+    return workspace / "requests"
+
+
+def service_of(recipe: Recipe) -> Service | None:
+    """What serves the chat model; None where there is none."""
+    if recipe.engine is None:
+        return None
+    runtime = recipe.runtime
+    workers = 1 if runtime.runner == "local" else runtime.workers
+    requests = str(request_cache(place(recipe.workspace)))
+    return Service(engine=recipe.engine, allowance=runtime.allowance, requests=requests, workers=workers)
 
 
 def encoding(

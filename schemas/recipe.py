@@ -37,10 +37,11 @@ class ConversationSpec(Record):
         description="Most question-and-answer rounds of a talk; the rest of a sample's questions is left out.",
     )  # fmt: skip
     max_question_characters: int = Field(
-        default=300, ge=16, le=2_000, description="Longest question that the chat model may write."
+        default=200, ge=16, le=2_000, description="Longest question that the chat model may write."
     )
     max_answer_characters: int = Field(
-        default=1_200, ge=16, le=8_000, description="Longest answer that the chat model may write."
+        default=600, ge=16, le=4_000,
+        description="Longest answer that the chat model may write; 600 are about 100 words.",
     )
     tries: int = Field(
         default=3, ge=1, le=10,

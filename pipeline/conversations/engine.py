@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.runtime.contract import ContractError
 from schemas.base import Key, Record, Sha256, digest
 
 
@@ -64,6 +65,20 @@ class RequestError(Exception):
 
 class EngineLostError(Exception):
     """The engine died, hung or cannot be reached; which prompt was to blame, if any, it does not know."""
+
+
+class PoisonError(Exception):
+    """The engine was lost each time it was asked this prompt, twice with nothing else in flight."""
+
+    def __init__(self, prompt: Prompt, reason: str) -> None:
+        super().__init__(f"the prompt of {prompt.key!r} ends the engine each time: {reason}")
+        self.prompt = prompt
+        self.reason = reason
+        """What was seen the last time."""
+
+
+class BindingError(ContractError):
+    """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
 class Engine(ABC):

@@ -15,17 +15,12 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.runtime.contract import ContractError
 from schemas.base import Key, Nanoseconds, Record, Sha256
-from schemas.conversation import text_digest
+from schemas.conversation import Effort, text_digest
 from schemas.sample import Category, Generator, Modality, QuestionAnswer, TimedEvent
 
 MAX_CHARACTERS = 20_000
 """Longest content of one turn, in characters; `schemas.conversation.Turn` holds no more."""
-
-
-class BindingError(ContractError):
-    """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
 class SpokenTurn(Record):
@@ -44,6 +39,8 @@ class Reply(Record):
     """`text_digest` of the turns as they came."""
     turns: tuple[SpokenTurn, ...]
     generator: Generator
+    effort: Effort | None = None
+    """None where no chat model was asked."""
 
 
 class Fault(NamedTuple):
@@ -77,6 +74,7 @@ class Refusal(Record):
     key: Key
     binding_sha256: Sha256
     tries: tuple[Try, ...] = Field(min_length=1)
+    effort: Effort | None = None
 
 
 class Request(Record):
@@ -111,17 +109,22 @@ class Request(Record):
         """Whether there is anything to talk about."""
         return bool(self.captions or self.questions or self.events)
 
-    def reply(self, turns: Iterable[SpokenTurn], generator: Generator) -> Reply:
+    def reply(self, turns: Iterable[SpokenTurn], generator: Generator, effort: Effort | None = None) -> Reply:
         """The reply to this very request."""
         said = tuple(turns)
         text = text_digest(self.key, self.binding_sha256, ((turn.role, turn.content) for turn in said))
         return Reply(
-            key=self.key, binding_sha256=self.binding_sha256, text_sha256=text, turns=said, generator=generator
+            key=self.key,
+            binding_sha256=self.binding_sha256,
+            text_sha256=text,
+            turns=said,
+            generator=generator,
+            effort=effort,
         )
 
-    def refusal(self, *tries: Try) -> Refusal:
+    def refusal(self, *tries: Try, effort: Effort | None = None) -> Refusal:
         """The refusal of this very request."""
-        return Refusal(key=self.key, binding_sha256=self.binding_sha256, tries=tries)
+        return Refusal(key=self.key, binding_sha256=self.binding_sha256, tries=tries, effort=effort)
 
 
 class ConversationGenerator(ABC):
@@ -131,8 +134,8 @@ class ConversationGenerator(ABC):
         """Loads what is heavy; once a worker, before any request."""
 
     @abstractmethod
-    def generate(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """One reply a request, in the same order."""
+    def generate(self, requests: Sequence[Request]) -> Sequence[Reply | Refusal]:
+        """One reply a request, in the same order, or why there is none."""
 
     def close(self) -> None:  # noqa: B027
         """Frees what `setup` took; always called, also after an error."""

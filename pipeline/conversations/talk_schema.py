@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError, create_model
 from pydantic_core import from_json
 
-from pipeline.conversations.generator import BindingError, Fault, Request
+from pipeline.conversations.engine import BindingError
+from pipeline.conversations.generator import Fault, Request
 from schemas.base import Record, canonical_json, digest
 
 _FIRST = "[A-Z0-9À-Þ“‘']"

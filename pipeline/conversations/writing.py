@@ -6,13 +6,13 @@ A refused reply is asked for again with another seed. Each prompt is a function 
 that a run that is resumed finds what it has already paid for.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from pipeline.conversations.engine import Completion, Prompt, RequestError
-from pipeline.conversations.generator import BindingError, Fault, Refusal, Reply, Request, SpokenTurn, Try
+from pipeline.conversations.engine import BindingError, Completion, PoisonError, Prompt, RequestError
+from pipeline.conversations.generator import Fault, Refusal, Reply, Request, SpokenTurn, Try
 from pipeline.conversations.merging import Layout, lay_out, merged
 from pipeline.conversations.prompts.files import load_prompt, material_of
 from pipeline.conversations.prompts.notes import messages
@@ -20,12 +20,15 @@ from pipeline.conversations.talk_schema import Limits, answer_schema, most_token
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.conversations.validators import RULES, STRUCTURAL, find_fault
 from schemas.base import Record, digest
+from schemas.conversation import Effort
 from schemas.llm import ChatModelSpec
 from schemas.sample import Generator
 
 Ask = Callable[[Prompt], Awaitable[Completion]]
-"""Sends a prompt; what it raises, but RequestError, passes through."""
+"""Sends a prompt; what it raises, but RequestError and PoisonError, passes through."""
 
+REQUEST, POISON = "request", "poison"
+"""Stand for a rule where the engine refused the prompt, or died of it each time."""
 EXCERPT = 500
 """Characters of a refused reply that are kept."""
 CHARACTERS_A_TOKEN = 3
@@ -47,7 +50,7 @@ class Writing(Record):
 
 
 async def write(request: Request, ask: Ask, writing: Writing) -> Reply | Refusal:
-    """The talk of one request. Raises BindingError, and what `ask` raises but RequestError."""
+    """The talk of one request. Raises BindingError, and what `ask` raises but RequestError and PoisonError."""
     layout = lay_out(request)
     pairs = merged(request, layout.pairs, ())
     if not layout.most:
@@ -60,17 +63,32 @@ async def write(request: Request, ask: Ask, writing: Writing) -> Reply | Refusal
 
 async def _ask_until_good(request: Request, layout: Layout, ask: Ask, writing: Writing) -> Reply | Refusal:
     tries: list[Try] = []
+    replies: list[Completion] = []
     for number in range(writing.tries if writing.model.temperature else 1):  # at 0 a seed changes nothing
         prompt = build_prompt(request, layout, writing, number)
         try:
-            completion = await ask(prompt)
-        except RequestError as error:
-            return request.refusal(*tries, _try(prompt.address, Fault("request", str(error))))
-        outcome = judge(request, layout, prompt, completion, writing)
+            replies.append(await ask(prompt))
+        except (RequestError, PoisonError) as error:
+            rule = REQUEST if isinstance(error, RequestError) else POISON
+            return _refusal(request, [*tries, _try(prompt.address, Fault(rule, str(error)))], replies)
+        outcome = judge(request, layout, prompt, replies[-1], writing)
         if not isinstance(outcome, Fault):
-            return request.reply(outcome, provenance(request, writing.model))
-        tries.append(_try(prompt.address, outcome, completion.text))
-    return request.refusal(*tries)
+            return request.reply(outcome, provenance(request, writing.model), _effort(tries, replies))
+        tries.append(_try(prompt.address, outcome, replies[-1].text))
+    return _refusal(request, tries, replies)
+
+
+def _refusal(request: Request, tries: Sequence[Try], replies: Sequence[Completion]) -> Refusal:
+    return request.refusal(*tries, effort=_effort(tries, replies, len(tries)))
+
+
+def _effort(tries: Sequence[Try], replies: Sequence[Completion], asked: int = 0) -> Effort:
+    return Effort(
+        tries=asked or len(replies),
+        faults=tuple(each.rule for each in tries),
+        prompt_tokens=sum(each.prompt_tokens for each in replies),
+        output_tokens=sum(each.output_tokens for each in replies),
+    )
 
 
 def build_prompt(request: Request, layout: Layout, writing: Writing, number: int) -> Prompt:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talk_scenes import request_of, scenes
 
-from pipeline.conversations.generator import BindingError, Fault
+from pipeline.conversations.engine import BindingError
+from pipeline.conversations.generator import Fault
 from pipeline.conversations.talk_schema import Limits, Round, Talk, answer_schema, most_tokens, nonce, parse
 from schemas.base import canonical_json
 

@@ -9,7 +9,7 @@ from talk_samples import event, make_sample
 from talk_scenes import request_of, scenes
 
 from pipeline.conversations.engine import Completion, EngineLostError, Prompt, RequestError
-from pipeline.conversations.generator import BindingError, Refusal, Reply, Request
+from pipeline.conversations.generator import Refusal, Reply, Request
 from pipeline.conversations.merging import lay_out
 from pipeline.conversations.prompts.files import load_prompt
 from pipeline.conversations.stage import build_request
