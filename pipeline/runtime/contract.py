@@ -37,6 +37,14 @@ class Stage(ABC, Generic[In, Out]):
     """Part of the fingerprint: raise it when the same input would give another output."""
     wants_gpu: ClassVar[bool] = False
     """Whether its workers share the GPUs of a cluster that has any."""
+    gpus: int = 0
+    """Whole GPUs of one node that each of its workers has for itself; a cluster without GPUs gives none."""
+    calls_at_once: int = 1
+    """Calls of `process` that a worker makes side by side, each in a thread of its own.
+
+    More than one keeps an engine full that batches by itself: no call waits for the slowest record of another.
+    Such a stage is safe for threads, and its `close` may come while calls are at work, which then end soon.
+    """
 
     def setup(self) -> None:
         """Loads what is heavy (torch, a model, a process); once a worker, before any batch."""
@@ -47,6 +55,11 @@ class Stage(ABC, Generic[In, Out]):
 
     def close(self) -> None:
         """Frees what `setup` took; always called, also after an error."""
+
+
+def calls_at_once(stages: Sequence[Stage[Any, Any]]) -> int:
+    """Batches that a chain takes side by side: as many as each of its stages allows."""
+    return min(stage.calls_at_once for stage in stages)
 
 
 class ContractError(RuntimeError):

@@ -3,12 +3,12 @@
     driver ---batch---> [stage 0 actors] ---ref---> [stage 1 actors] ---> attempt file ---> driver commits
 
 Outcomes equal the local runner's, because a stage's answer depends on its batch alone. A dead or
-hung actor is replaced and its batch redone once from the start; if that ends a worker again, the
-batch's records go through the pools one by one, and the one that kills its worker each time is poison: a
+hung actor is replaced while the others work, and its batch redone once from the start; if that ends a worker
+again, the batch goes through the pools in halves, and the record that kills its worker each time is poison: a
 Rejection. An actor that counts as dead may write on for a while, to a file of its own attempt only.
 
-An actor of the last stage takes a second batch while it writes the first. What is redone has its actor to
-itself, so that nobody is blamed for a neighbour.
+An actor takes as many batches at once as its stage allows, and of the last stage one more while it writes one.
+What is redone has its actor to itself, so that nobody is blamed for a neighbour.
 """
 
 import logging
@@ -19,8 +19,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from math import ceil
 from typing import Any, cast
 
 import ray
@@ -32,9 +30,10 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from pipeline.runtime.contract import Keyed, Stage, run_chain
+from pipeline.runtime.contract import Keyed, Stage, calls_at_once, run_chain
 from pipeline.runtime.local import Done, Job, set_up
-from pipeline.runtime.pools import Actor, Call, Pool, Split, Task, longest_first
+from pipeline.runtime.pools import TRIES, Actor, Call, Pool, Split, Task, longest_first
+from pipeline.runtime.resources import Crew, check_gpus, crew_of
 from pipeline.runtime.rows import write_rows
 from pipeline.storage.files import disk_refusal
 from pipeline.storage.places import Place
@@ -44,14 +43,14 @@ from schemas.rejection import Reason, Rejection
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 """A worker, or what it had made, is gone: the work is done again. All else is a bug."""
 
-TRIES = 2
-"""Times a batch, and then each record of it alone, may end its worker."""
-
 STORE_SHARE = 0.5
 """Of the object store, what batches that wait between stages may fill: the rest holds those in work."""
 
-CALLS_AT_ONCE = 2
+CALLS_BESIDE = 1
 """Of an actor that writes what it made: while one batch is written, and told, it works on the next."""
+
+CLOSE_DEADLINE_S = 60.0
+"""For the stages of all actors together; then the actors are killed."""
 
 SETUP_DEADLINE_S = 900.0
 """Loading a 1B encoder from a network disk takes minutes; an impossible resource request waits for ever."""
@@ -63,7 +62,7 @@ class _Worker:
     def __init__(self, stages: Sequence[Stage[Any, Any]]) -> None:
         self._stages = stages
         self._stack = ExitStack()
-        self._turn = threading.Lock()
+        self._turns = threading.Semaphore(calls_at_once(stages))
 
     def set_up(self) -> None:
         """Once, before any batch; not when the actor is born, so that what a stage raises arrives as it is."""
@@ -73,7 +72,7 @@ class _Worker:
         """(bytes, outcomes), or (`attempt`, []) once they are written there: in an object store it knows only then
         what was uploaded. Two returns for `num_returns=2`.
         """
-        with self._turn:
+        with self._turns:
             outcomes = run_chain(self._stages, batch)
         if attempt is None:
             return _size_bytes(outcomes), outcomes
@@ -108,8 +107,10 @@ class RayRunner:
         if not todo:
             return
         self._start(len(stages))
-        widths = [min(_width(stage, self._workers, self._gpu_workers), len(todo)) for stage in stages]
-        run = _Run(stages, widths, self._call_deadline_s)
+        nodes = _gpus_of_nodes()
+        crews = [crew_of(stage, nodes, self._workers, self._gpu_workers, len(todo)) for stage in stages]
+        check_gpus(crews, nodes)
+        run = _Run(stages, crews, self._call_deadline_s)
         try:
             yield from run.drive(todo)
         finally:
@@ -137,13 +138,19 @@ class RayRunner:
 class _Run:
     """One pass over the pools."""
 
-    def __init__(self, stages: Sequence[Stage[Any, Any]], widths: Sequence[int], call_deadline_s: float) -> None:
+    def __init__(self, stages: Sequence[Stage[Any, Any]], crews: Sequence[Crew], call_deadline_s: float) -> None:
         self._stages = tuple(stages)
         self._deadline_s = call_deadline_s
-        self._pools = [Pool((s,), width, _options(s, width)) for s, width in zip(stages, widths, strict=True)]
-        self._pools[-1].calls_at_once = CALLS_AT_ONCE
+        self._pools = [
+            Pool((stage,), crew.workers, crew.options, calls_at_once([stage]))
+            for stage, crew in zip(stages, crews, strict=True)
+        ]
+        self._pools[-1].calls_beside = CALLS_BESIDE
         self._calls: dict[Any, Call] = {}
-        _check_setup([_spawn(pool) for pool in self._pools for _ in range(pool.workers)])
+        self._loading: dict[Any, Actor] = {}
+        for pool in self._pools:
+            for _ in range(pool.workers):
+                self._spawn(pool)
         store: Any = ray.cluster_resources
         self._bound_bytes = STORE_SHARE * store()["object_store_memory"] / len(self._pools)
 
@@ -151,7 +158,7 @@ class _Run:
         waiting = deque(jobs)
         left = len(jobs)
         while left:
-            while waiting and len(self._pools[0].queue) < 2 * self._pools[0].workers:
+            while waiting and len(self._pools[0].queue) < 2 * self._pools[0].places:
                 job = waiting.popleft()
                 batch = job.batch
                 self._pools[0].queue.append(Task(job, batch, batch))
@@ -161,10 +168,12 @@ class _Run:
                 yield done
 
     def close(self) -> None:
-        actors = [actor for pool in self._pools for actor in pool.actors]
-        closing = [actor.handle.close.remote() for actor in actors if not actor.tasks]
-        ray.wait(closing, num_returns=len(closing), timeout=10) if closing else None
-        for actor in actors:
+        pools = [(pool, actor) for pool in self._pools for actor in pool.actors]
+        # A stage that takes several calls is closed beside them; of any other, close would wait for its call.
+        able = [a for pool, a in pools if not a.loads_until and (pool.calls_at_once > 1 or not a.tasks)]
+        closing = [actor.handle.close.remote() for actor in able]
+        ray.wait(closing, num_returns=len(closing), timeout=CLOSE_DEADLINE_S) if closing else None
+        for _, actor in pools:
             ray.kill(actor.handle)
 
     def _dispatch(self) -> None:
@@ -175,23 +184,24 @@ class _Run:
                 attempt = task.attempt_path() if last else None
                 status, payload = actor.handle.process.options(num_returns=2).remote(task.payload, attempt)
                 actor.tasks.append(task)
-                deadline = time.monotonic() + self._deadline_s * len(actor.tasks)
+                deadline = time.monotonic() + pool.deadline_s(actor, self._deadline_s)
                 self._calls[status] = Call(task, stage, actor, payload, deadline)
 
     def _has_room(self, stage: int) -> bool:
         """Back-pressure: whether one more batch may be made for `stage`, with those that are being made."""
         pool, before = self._pools[stage], self._pools[stage - 1]
         coming = sum(call.stage == stage - 1 for call in self._calls.values())
-        if len(pool.queue) + coming >= 2 * pool.workers + before.workers:
+        if len(pool.queue) + coming >= 2 * pool.places + before.places:
             return False
         expected_bytes = pool.waiting_bytes + (coming + 1) * before.largest_bytes
         return expected_bytes <= self._bound_bytes or not (pool.queue or coming)
 
     def _collect(self) -> Iterator[Done]:
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=1.0)
+        ready, _ = ray.wait([*self._calls, *self._loading], num_returns=1, timeout=1.0)
         now = time.monotonic()
+        self._welcome(ready, now)
         late = [status for status, call in self._calls.items() if call.deadline < now and status not in ready]
-        for status in [*ready, *late]:
+        for status in [each for each in (*ready, *late) if each in self._calls]:
             call = self._calls.pop(status)
             result = self._result(status)
             call.actor.tasks.remove(call.task)
@@ -199,6 +209,17 @@ class _Run:
                 yield from self._forward(call, result)
             else:
                 yield from self._redo(call)
+
+    def _welcome(self, ready: Sequence[Any], now: float) -> None:
+        """From now on those that are set up get work. Raises what a `setup` raised."""
+        for status in [status for status in ready if status in self._loading]:
+            self._loading.pop(status).loads_until = 0.0
+            _check_setup(status)
+        if any(actor.loads_until < now for actor in self._loading.values()):
+            raise TimeoutError(
+                f"no worker was set up within {SETUP_DEADLINE_S:.0f} s: "
+                "does the cluster have the CPUs and GPUs for it?"
+            )
 
     def _result(self, status: Any) -> int | Place | None:
         """Bytes of a call's outcomes, or the attempt that holds them; None where a worker was lost or hung.
@@ -218,7 +239,7 @@ class _Run:
     def _forward(self, call: Call, result: int | Place) -> Iterator[Done]:
         if not isinstance(result, int):
             split = call.task.part_of
-            yield from split.add(call.task.batch[0].key, result) if split else (Done(call.task.job, result),)
+            yield from split.add(call.task.batch, result) if split else (Done(call.task.job, result),)
             return
         pool = self._pools[call.stage]
         pool.largest_bytes = max(pool.largest_bytes, result)
@@ -230,17 +251,22 @@ class _Run:
         if call.actor in pool.actors:  # and not replaced already, when it lost its other task
             ray.kill(call.actor.handle)
             pool.actors.remove(call.actor)
-            _check_setup([_spawn(pool)])
-        task.tries += 1
-        if task.tries < TRIES:
-            again = [replace(task, payload=task.batch, size_bytes=0)]
-        elif task.part_of is None:
-            split = Split(task.job)
-            again = [Task(task.job, (record,), (record,), part_of=split) for record in task.batch]
+            self._spawn(pool)
+        if again := task.after_loss():
+            self._pools[0].queue.extendleft(reversed(again))
         else:
-            yield from task.part_of.add(task.batch[0].key, self._poison(task.batch[0]))
-            return
-        self._pools[0].queue.extendleft(reversed(again))
+            yield from (task.part_of or Split(task.job)).add(task.batch, self._poison(task.batch[0]))
+
+    def _spawn(self, pool: Pool) -> None:
+        """A new actor of the pool, which takes no task until it is set up."""
+        # A dead actor is ours to replace: Ray's own restarts would hide which batch killed it.
+        remote: Any = ray.remote
+        room_to_close = pool.calls_at_once > 1
+        at_once = pool.calls_at_once + pool.calls_beside + room_to_close
+        options = {"max_restarts": 0, "max_concurrency": at_once, **pool.options}
+        handle = remote(**options)(_Worker).remote(pool.stages)
+        pool.actors.append(Actor(handle, loads_until=time.monotonic() + SETUP_DEADLINE_S))
+        self._loading[handle.set_up.remote()] = pool.actors[-1]
 
     def _poison(self, record: Keyed) -> Rejection:
         chain = " -> ".join(stage.name for stage in self._stages)
@@ -253,23 +279,10 @@ class _Run:
         )
 
 
-def _spawn(pool: Pool) -> Actor:
-    """A new actor of the pool."""
-    # A dead actor is ours to replace: Ray's own restarts would hide which batch killed it.
-    remote: Any = ray.remote
-    options = {"max_restarts": 0, "max_concurrency": pool.calls_at_once, **pool.options}
-    pool.actors.append(Actor(remote(**options)(_Worker).remote(pool.stages)))
-    return pool.actors[-1]
-
-
-def _check_setup(actors: Sequence[Actor]) -> None:
-    """Waits until the actors are set up. A `setup` that raises is a bug, not a worker that was lost."""
+def _check_setup(status: Any) -> None:
+    """A `setup` that raises is a bug, not a worker that was lost."""
     try:
-        ray.get([actor.handle.set_up.remote() for actor in actors], timeout=SETUP_DEADLINE_S)
-    except GetTimeoutError:
-        raise TimeoutError(
-            f"no worker was set up within {SETUP_DEADLINE_S:.0f} s: does the cluster have the CPUs and GPUs for it?"
-        ) from None
+        ray.get(status)
     except RayTaskError as error:
         raise _as_raised(error) from None
     except RayActorError as error:
@@ -289,18 +302,7 @@ def _size_bytes(outcomes: Sequence[Keyed]) -> int:
     return len(pickled) + sum(buffer.raw().nbytes for buffer in beside)
 
 
-def _gpus(stage: Stage[Any, Any]) -> float:
-    resources: Any = ray.cluster_resources
-    return float(resources().get("GPU", 0)) if stage.wants_gpu else 0.0
-
-
-def _width(stage: Stage[Any, Any], workers: int, gpu_workers: int) -> int:
-    """Actors of a stage."""
-    gpus = _gpus(stage)
-    return gpu_workers or max(1, int(gpus)) if gpus else workers
-
-
-def _options(stage: Stage[Any, Any], workers: int) -> dict[str, float]:
-    """What Ray reserves for an actor. A GPU's share is one over a whole number: no actor may span two."""
-    gpus = _gpus(stage)
-    return {"num_cpus": 1, "num_gpus": 1 / max(1, ceil(workers / gpus))} if gpus else {"num_cpus": 1}
+def _gpus_of_nodes() -> list[float]:
+    """GPUs of each node that lives."""
+    nodes: Any = ray.nodes
+    return [float(node["Resources"].get("GPU", 0)) for node in nodes() if node["Alive"]]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import json, sys
 import ray
 from pathlib import Path
 from test_passes import quiet, toy_pass
-from toy_stages import OnGpu, Slow, Swells, Upper
+from toy_stages import OnGpu, Slow, Swells, Upper, WithGpus
 from pipeline.runtime import ray as runtime
 from pipeline.runtime.passes import outcomes, run_pass
 from pipeline.runtime.workspace import Workspace
@@ -32,6 +33,8 @@ def collect(run):
 runtime._Run._collect = collect
 if scene == "poison":
     job = toy_pass(["a", "kill", "b", "c"], (Upper(), OnGpu(folder)))
+elif scene.startswith("whole"):
+    job = toy_pass(["a", "kill", *"bcdefgh"], (Upper(), WithGpus(folder, int(scene.split()[1]))), part_size=1)
 else:
     job = toy_pass(["a"] * 60, (Swells(), Slow()), part_size=4)
 with runtime.RayRunner(workers=2, call_deadline_s=60, gpu_workers=gpu_workers) as runner:
@@ -67,3 +70,25 @@ def test_batches_that_wait_never_fill_more_than_their_share_of_the_store(tmp_pat
     assert set(bounds) == {STORE_SHARE * 80 * 2**20 / 2}
     assert max(waiting) <= bounds[0]
     assert max(waiting) >= 4 * 2**20, "something did wait"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("each", "gpu_workers", "used"), [(2, 0, {"0,1", "2,3"}), (4, 0, {"0,1,2,3"})])
+def test_each_worker_has_whole_gpus_for_itself_also_after_a_death(tmp_path, each, gpu_workers, used):
+    found = run(tmp_path, 4, gpu_workers, f"whole {each}")
+    assert (found["kept"], found["rejected"]) == (8, ["k001"])
+    assert set((tmp_path / "gpus").read_text().split()) == used
+
+
+@pytest.mark.slow
+def test_more_gpus_than_a_node_has_are_refused_at_once(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(AssertionError, match="wants 8 GPUs of one node for each worker"):
+        run(tmp_path, 4, 0, "whole 8")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_cluster_without_gpus_runs_a_stage_that_wants_them(tmp_path):
+    found = run(tmp_path, 0, 0, "whole 4")
+    assert (found["kept"], found["rejected"]) == (8, ["k001"])

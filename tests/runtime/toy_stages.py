@@ -1,9 +1,12 @@
 """Stages small enough to reason about, with planted faults. Importable by Ray's workers."""
 
 import os
+import random
 import signal
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.runtime.contract import Stage
@@ -63,6 +66,64 @@ class Echo(Stage[Sample, Sample]):
         return list(batch)
 
 
+class Restless(Upper):
+    """Takes several batches at once, each for as long as chance will have it; it notes how many there were."""
+
+    def __init__(self, calls_at_once: int, folder: str = "", longest_s: float = 0.01) -> None:
+        self.calls_at_once = calls_at_once
+        self.folder = folder
+        self.longest_s = longest_s
+        self._working: list[int] = []
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        self._working.append(1)
+        if self.folder:
+            with (Path(self.folder) / "working").open("a") as log:
+                log.write(f"{len(self._working)}\n")
+        time.sleep(random.uniform(0, self.longest_s))
+        self._working.pop()
+        return super().process(batch)
+
+
+class Deadly(Echo):
+    """As `Echo`, several batches at once; it notes each death, and the size of the batch that died."""
+
+    def __init__(self, folder: str, calls_at_once: int = 1) -> None:
+        super().__init__(folder)
+        self.calls_at_once = calls_at_once
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        if any(sample.annotations[0].text == "KILL" for sample in batch):
+            with (Path(self.folder) / "deaths").open("a") as log:
+                log.write(f"{len(batch)}\n")
+        time.sleep(0.02)
+        return super().process(batch)
+
+
+class Waits(Upper):
+    """Its calls wait for one another, or for `close`; a text of `fail` raises."""
+
+    calls_at_once = 3
+
+    def __init__(self, meet: int = 4) -> None:
+        self.meet = meet
+        self.closed = 0
+
+    def setup(self) -> None:
+        self._barrier = threading.Barrier(self.meet)
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        if any(sample.annotations[0].text == "fail" for sample in batch):
+            raise ZeroDivisionError("a bug")
+        with suppress(threading.BrokenBarrierError):
+            self._barrier.wait(60)
+        return super().process(batch)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._barrier.abort()
+
+
 class Loses(Upper):
     """Breaks the contract: the last record is never answered."""
 
@@ -113,6 +174,22 @@ class OnGpu(Echo):
     def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
         with (Path(self.folder) / "gpus").open("a") as log:
             log.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+        return list(super().process(batch))
+
+
+class WithGpus(Echo):
+    """Each worker has whole GPUs; it notes which."""
+
+    name = "with_gpus"
+
+    def __init__(self, folder: str, gpus: int) -> None:
+        super().__init__(folder)
+        self.gpus = gpus
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        with (Path(self.folder) / "gpus").open("a") as log:
+            log.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+        time.sleep(0.3)
         return list(super().process(batch))
 
 
