@@ -40,7 +40,9 @@ class ConversationSpec(Record):
         default=200, ge=16, le=2_000, description="Longest question that the chat model may write."
     )
     max_answer_characters: int = Field(
-        default=600, ge=16, le=4_000,
+        default=600,
+        ge=16,
+        le=4_000,
         description="Longest answer that the chat model may write; 600 are about 100 words.",
     )
     tries: int = Field(

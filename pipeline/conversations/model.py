@@ -1,6 +1,6 @@
 """The generator `model`: a chat model writes the talk, each reply by way of the request cache.
 
-    sample -> Request -> Prompt -> Asker (cache, engine, replaced when lost) -> Completion -> rules -> Reply | Refusal
+    sample -> Request -> Prompt -> Asker (cache, engine, replaced when lost) -> Completion -> rules -> Reply
 
 What is refused is asked for again with another seed; the sample is given up when its tries are used up.
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CALLS_AT_ONCE = 3
-"""Batches of requests that a chat model's engine has in work: while the last replies of one come, it is kept full."""
+"""Batches of requests that an engine has in work: while the last replies of one come, it is kept full."""
 REASONS: Mapping[str, Reason] = {REQUEST: Reason.REQUEST_REFUSED, POISON: Reason.POISON}
 """Of refusals, by the rule of the last try; INVALID_CONVERSATION where that is a rule of talks."""
 

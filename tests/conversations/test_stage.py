@@ -57,14 +57,14 @@ FAULTS: dict[str, Callable[[list[Reply]], list[Reply]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_reply_under_another_name_stops_the_run(fault):
-    stage = Converse(SPEC, 0, Mutated(FAULTS[fault]))
+    stage = Converse(SPEC, 0, generator=Mutated(FAULTS[fault]))
     with pytest.raises(BindingError):
         stage.process(THREE)
     assert issubclass(BindingError, ContractError)
 
 
 def test_an_honest_generator_passes_the_same_check():
-    talks = Converse(SPEC, 0, Mutated(lambda replies: replies)).process(THREE)
+    talks = Converse(SPEC, 0, generator=Mutated(lambda replies: replies)).process(THREE)
     assert [talk.binding_sha256 for talk in talks] == [sample.binding_sha256() for sample in THREE]
     assert [talk.turns[1].content for talk in talks] == ["Cat a.", "Cat b.", "Cat c."]
 

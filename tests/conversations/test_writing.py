@@ -8,7 +8,7 @@ import pytest
 from talk_samples import event, make_sample
 from talk_scenes import request_of, scenes
 
-from pipeline.conversations.engine import Completion, EngineLostError, Prompt, RequestError
+from pipeline.conversations.engine import BindingError, Completion, EngineLostError, Prompt, RequestError
 from pipeline.conversations.generator import Refusal, Reply, Request
 from pipeline.conversations.merging import lay_out
 from pipeline.conversations.prompts.files import load_prompt
