@@ -130,7 +130,7 @@ def test_a_stage_travels_to_a_worker_before_setup():
 
 def test_close_reaches_the_generator():
     generator = Mutated(lambda replies: replies)
-    Converse(SPEC, 0, generator).close()
+    Converse(SPEC, 0, generator=generator).close()
     assert generator.closed
 
 
