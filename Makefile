@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all test-kills fuzz bench server lock clean
+.PHONY: help setup demo check test test-all fuzz bench server lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,9 +39,6 @@ test: $(READY) ## The tests: no network, no GPU, under ten minutes
 
 test-all: test ## Also many kills and real servers; under 45 minutes
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow
-
-test-kills: $(READY) ## 200 kills at random moments under a store that fails; see the test's own words
-	$(BIN)/pytest -m kills
 
 fuzz: $(READY) ## The laws on many new random examples; what fails is printed with how to repeat it
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600

@@ -304,6 +304,7 @@ def status(
 def clean(
     recipe: RecipeArgument,
     workspace: WorkspaceOption = None,
+    output: OutputOption = None,
     columns: Annotated[
         bool, typer.Option("--columns", help="Also columns that the mixture in the output folder does not hold.")
     ] = False,
@@ -315,7 +316,7 @@ def clean(
     from flows.clean import clean_workspace
     from pipeline.storage.places import place
 
-    found = read_recipe(recipe, workspace=workspace)
+    found = read_recipe(recipe, workspace=workspace, output=output)
     if columns:
         mixture_at(found.output)
     with explained():

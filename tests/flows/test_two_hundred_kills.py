@@ -105,12 +105,12 @@ def kill_fifty_times(folder, undisturbed, seed):
         assert bench.build() == 0, bench.server.log.read_text()
         assert bench.output == expected
         assert NOTE not in bench.files("out")
-        assert bench.server.run(["clean", bench.path, *bench.places[:2]]) == 0
+        assert bench.server.run(["clean", bench.path, *bench.places]) == 0
         assert not bench.attempts()
     return finished
 
 
-@pytest.mark.kills
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills_under_faulty_stores_lose_and_double_nothing(undisturbed, tmp_path):
     with ThreadPoolExecutor(AT_ONCE) as pool:
