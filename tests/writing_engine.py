@@ -7,9 +7,8 @@ from collections import Counter
 
 from pipeline.conversations.engine import Completion, Engine, Prompt
 
-WORDS = [
-    start + end for start in ("ba", "co", "di", "fu", "ge", "ha", "ki") for end in ("lan", "mer", "nit", "sor")
-]
+STARTS, ENDS = ("ba", "co", "di", "fu", "ge", "ha", "ki", "lo", "mu"), ("lan", "mer", "nit", "sor", "tum")
+WORDS = [start + end for start in STARTS for end in ENDS]
 
 
 class WritingEngine(Engine):
