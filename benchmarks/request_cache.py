@@ -3,7 +3,8 @@
 A cache is filled as workers fill it, 256 replies a commit, with replies of 1.5 kB of random words, and
 compacted. Then, each in a process of its own: it is opened, and 100,000 addresses that were put are looked up with
 their texts: in one call in random order, and in calls of 64 in the order of the writing, as a run that is begun
-again does. `index` is the index alone, of so many random addresses. What is read is in the page cache.
+again does. `cpu_s` is processor time of both. `index` is the index alone, of so many random addresses. What is read
+is in the page cache.
 
     python benchmarks/request_cache.py                 100,000 and 1,000,000 replies; an index of 10,000,000
     python benchmarks/request_cache.py --quick         10,000 replies; an index of 100,000
@@ -73,15 +74,15 @@ def look(folder: Path, count: int, is_random: bool) -> dict[str, float]:
     """Opens and looks up."""
     some = min(count, LOOKED_UP)
     wanted = [address(n) for n in (random.Random(1).sample(range(count), some) if is_random else range(some))]
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     cache = RequestCache(folder)
     opened = time.perf_counter()
     step = some if is_random else 64
     found = [reply for first in range(0, some, step) for reply in cache.get_many(wanted[first : first + step])]
-    looked = time.perf_counter()
+    looked, spent = time.perf_counter(), time.process_time() - cpu
     if [reply and reply.address for reply in found] != wanted:
         raise SystemExit("a reply was not found")
-    return {"open_s": opened - start, "look_up_s": looked - opened, "peak_gb": _peak_gb()}
+    return {"open_s": opened - start, "look_up_s": looked - opened, "cpu_s": spent, "peak_gb": _peak_gb()}
 
 
 def index(count: int) -> dict[str, float]:

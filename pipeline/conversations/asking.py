@@ -136,7 +136,7 @@ class Asker:
     async def _obtain(self, prompt: Prompt, address: Sha256) -> Completion:
         if kept := await self._lookups.result(address):
             return kept
-        completion = await self._serving.ask(prompt)
+        completion = await self._serving.ask(prompt, address)
         await self._commits.result((prompt, completion))
         return completion
 

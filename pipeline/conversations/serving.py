@@ -20,6 +20,7 @@ from pipeline.conversations.engine import (
     RequestError,
 )  # fmt: skip
 from pipeline.conversations.suspects import Suspect, Suspects
+from schemas.base import Sha256
 
 CANCEL_S = 5.0
 """For prompts of a lost engine to let go; then they are left to themselves."""
@@ -30,7 +31,7 @@ class Flight(Suspect):
     """A prompt on its way to an answer."""
 
     prompt: Prompt = field(kw_only=True)
-    address: str = field(kw_only=True)
+    address: Sha256 = field(kw_only=True)
     answer: "asyncio.Future[Completion]" = field(kw_only=True)
     """Done too where its caller gave up."""
 
@@ -61,13 +62,11 @@ class Serving:
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
-    async def ask(self, prompt: Prompt) -> Completion:
-        """The reply. Raises RequestError, PoisonError, AllowanceError, BindingError; EngineLostError ends all."""
+    async def ask(self, prompt: Prompt, address: Sha256) -> Completion:
+        """The reply to the prompt of this address. Raises as `Asker.ask`."""
         if self._error:
             raise self._error
-        flight = Flight(
-            prompt=prompt, address=prompt.address, answer=asyncio.get_running_loop().create_future()
-        )  # fmt: skip
+        flight = Flight(prompt=prompt, address=address, answer=asyncio.get_running_loop().create_future())
         self._open.add(flight)
         self._queue.append(flight)
         self._stir.set()

@@ -101,6 +101,24 @@ def test_one_poison_among_256_costs_no_more_than_eleven_restarts_and_one_kill_co
     assert engine.starts == 2
 
 
+def test_a_reply_of_the_last_moment_is_kept_though_the_engine_is_lost(tmp_path):
+    class Late(FakeEngine):
+        async def ask(self, prompt):
+            if prompt != PROMPTS[0]:
+                return await super().ask(prompt)
+            self.asked[prompt.address] += 1
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:  # it was done before it heard of its end
+                return reply_to(prompt)
+
+    engine = Late(killed={ADDRESSES[1]})
+    with asker_of(engine, tmp_path) as asker:
+        assert ask_all(asker, PROMPTS[:3]) == expected(PROMPTS[:3])
+    assert engine.asked[ADDRESSES[0]] == 1
+    assert engine.starts == 2
+
+
 def test_a_complete_cache_starts_no_engine(tmp_path):
     with asker_of(FakeEngine(), tmp_path) as asker:
         ask_all(asker, PROMPTS)
