@@ -25,7 +25,7 @@ GENERATORS: Mapping[str, Callable[[], ConversationGenerator]] = {"template": Tem
 class Converse(Stage[Sample, Conversation]):
     """Turns annotations into talk; `generator` overrides the one that `spec` names."""
 
-    name, version = "conversations", 1
+    name, version = "conversations", 2
 
     def __init__(self, spec: ConversationSpec, seed: int, generator: ConversationGenerator | None = None) -> None:
         self._spec = spec
