@@ -35,7 +35,8 @@ def signature(text: str) -> NDArray[np.uint32]:
     """
     hashed = _mixed(np.unique(_shingles(_WORD.findall(text.lower()))))
     permuted = (hashed[:, None] * _FACTORS + _TERMS) >> np.uint64(32)
-    return np.min(permuted, axis=0).astype(np.uint32)
+    least: NDArray[np.uint64] = np.min(permuted, axis=0)
+    return least.astype(np.uint32)
 
 
 def near_copies(signatures: NDArray[np.uint32], ranks: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """The generator `template`: words the annotations as they are, with no model and no invention.
 
+An event is told as a sentence, with a capital and a full stop; all else is verbatim.
+
 A talk is laid out so that no answer is given away before it is asked for, as far as room allows:
 
     [caption]  question-answer pairs, verbatim   single events   account of all events  [caption]
@@ -99,11 +101,11 @@ class _Talk:
         return self._ask([t.format(event=_name(event)) for t in self._templates.when.questions], answer)
 
     def _what(self, event: TimedEvent) -> list[Round]:
-        return self._ask([t.format(span=_span(event)) for t in self._templates.what.questions], event.text)
+        return self._ask([t.format(span=_span(event)) for t in self._templates.what.questions], _sentence(event))
 
     def _line(self, event: TimedEvent) -> str:
         when = _span(event)
-        return self._templates.account.line.format(Span=when[0].upper() + when[1:], text=event.text.strip())
+        return self._templates.account.line.format(Span=when[0].upper() + when[1:], text=_sentence(event))
 
     def _ask(self, phrasings: Sequence[str], answer: str) -> list[Round]:
         fresh = [phrasing for phrasing in phrasings if phrasing not in self._asked]
@@ -135,6 +137,11 @@ def _alone_in_time(events: Sequence[TimedEvent]) -> list[bool]:
 
 def _name(event: TimedEvent) -> str:
     return event.text.strip().removesuffix(".")
+
+
+def _sentence(event: TimedEvent) -> str:
+    text = event.text.strip()
+    return f"{text[0].upper()}{text[1:]}{'.' * text[-1].isalnum()}"
 
 
 def _span(event: TimedEvent) -> str:

@@ -9,7 +9,7 @@ from pipeline.conversations.validators.numbers import named_values, stated_numbe
 from pipeline.conversations.validators.rounds import material, written
 from pipeline.conversations.validators.words import VOCABULARY, content, sentences, words
 
-OFF_TOPIC = 3
+OFF_TOPIC = 4
 """Words with a meaning of a reply, from which on none of them being known tells something."""
 
 _AUXILIARIES = frozenset(VOCABULARY["auxiliaries"])

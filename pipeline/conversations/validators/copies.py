@@ -23,7 +23,7 @@ _AUXILIARIES = frozenset(VOCABULARY["auxiliaries"])
 _FILLERS = frozenset(VOCABULARY["fillers"])
 """Words that make no other question of a question."""
 _LIGHT = _FILLERS.union(VOCABULARY["light"])
-_CHOICE = {"or", "which"}
+_CHOICE = {"or", "which", "order", "sort", "arrange"}
 
 
 def tokens(text: str) -> list[str]:
