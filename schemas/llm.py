@@ -63,6 +63,11 @@ class EngineSpec(Record):
         default=0.92, gt=0, le=1, description="Share of a GPU's memory for weights and tokens."
     )
     prefix_caching: bool = Field(default=True, description="Whether what prompts begin alike is computed once.")
+    batch_invariant: bool = Field(
+        default=False,
+        description="vLLM's batch-invariant kernels (beta; compute capability 8.0 or newer): a reply depends no longer "
+        "on what else is in the batch. Costs speed.",
+    )
     stall_s: float = Field(
         default=300.0, gt=0,
         description="An engine that answers nobody for so long has hung, and is started again; longer than the "
@@ -89,8 +94,46 @@ class ChatPreset(Record):
     engine: EngineSpec
 
 
-CHAT_PRESETS: Mapping[str, ChatPreset] = {}
-"""By name."""
+def _llama_70b(name: str, quantization: Literal["", "fp8"] = "") -> ChatModelSpec:
+    return ChatModelSpec(
+        name=name,
+        model="meta-llama/Llama-3.1-70B-Instruct",
+        revision="1605565b47bb9346c5515c34102e054115b4f98b",
+        dtype="bfloat16",
+        quantization=quantization,
+    )
+
+
+_BF16 = _llama_70b("llama-3.1-70b-instruct")
+_FP8 = _llama_70b("llama-3.1-70b-instruct-fp8", "fp8")  # made from the bfloat16 checkpoint while it loads
+_SMALL = ChatModelSpec(
+    name="llama-3.1-8b-instruct",
+    model="meta-llama/Llama-3.1-8B-Instruct",
+    revision="0e9e39f249a16976918f6564b8830bc894c89659",
+    dtype="bfloat16",
+)
+
+# Memory of one GPU (H100 of 80 GB: 79 GiB as CUDA counts; an H200 has 139), of which vLLM may take 0.92, 72.7 GiB:
+#   weights     70.6e9 parameters: 131.4 GiB in bfloat16; 67.7 in fp8, where embeddings stay bfloat16; over the GPUs
+#   a reserve   6 GiB: activations, logits, CUDA graphs, NCCL
+#   tokens      the rest. One takes 2 (key, value) x 80 layers x 8 heads x 128 x 2 bytes = 320 KiB over the GPUs;
+#               the 8B has 32 layers: 128 KiB. `max_num_seqs` fills it with requests of 2,048 tokens, which is long
+#               for a talk: more would be taken back and computed again.
+# max_model_len 8,192: 20,000 characters of annotation are about 5,000 tokens, and a talk is at most 2,000.
+# Prefix caching everywhere: all prompts of a kind begin with the same instructions.
+CHAT_PRESETS: Mapping[str, ChatPreset] = {
+    # 50 GiB for 1,300,000 tokens: the most talk an hour from one node, if all its GPUs are yours.
+    "llama-3.1-70b-instruct": ChatPreset(model=_BF16, engine=EngineSpec(tensor_parallel=8, max_num_seqs=512)),
+    # 34 GiB for 440,000 tokens: two engines a node; one that dies takes half of the work down, not all.
+    "llama-3.1-70b-instruct-tp4": ChatPreset(model=_BF16, engine=EngineSpec(tensor_parallel=4, max_num_seqs=192)),
+    # 50 GiB for 650,000 tokens: half the weights, so half the GPUs for nearly the same batch.
+    "llama-3.1-70b-instruct-fp8": ChatPreset(model=_FP8, engine=EngineSpec(tensor_parallel=4, max_num_seqs=256)),
+    # 33 GiB for 215,000 tokens: the fewest GPUs; 66 GiB each while the bfloat16 checkpoint loads.
+    "llama-3.1-70b-instruct-fp8-tp2": ChatPreset(model=_FP8, engine=EngineSpec(tensor_parallel=2, max_num_seqs=96)),
+    # 52 GiB for 420,000 tokens: one GPU, to try a recipe before the large model is paid for.
+    "llama-3.1-8b-instruct": ChatPreset(model=_SMALL, engine=EngineSpec(max_num_seqs=192)),
+}
+"""By name. Sized for H100s of 80 GB; nobody has measured them on GPUs yet, the arithmetic is tested."""
 
 
 def _named(value: object) -> object:
