@@ -226,6 +226,17 @@ def test_a_compaction_that_is_killed_anywhere_changes_no_answer_and_the_next_one
         assert reopened.usage().requests == used.requests + 1
 
 
+def test_a_list_that_shows_what_is_gone_ends_in_no_loop(tmp_path, monkeypatch):
+    kept = RequestCache(tmp_path)
+    put(kept, PROMPTS[:1])
+    put(kept, PROMPTS[1:2])
+    stale = segments_in(tmp_path)
+    (tmp_path / stale[0]).unlink()
+    monkeypatch.setattr(cache, "segments_in", lambda _: stale)
+    assert kept.get_many(ADDRESSES[:2]) == [None, reply_to(PROMPTS[1])]
+    assert kept.usage().requests == 1
+
+
 def test_a_worker_joins_its_own_segments_as_it_goes(folder):
     kept, reader = RequestCache(folder), RequestCache(folder)
     prompts = [make_prompt(number) for number in range(FAN + 3)]
