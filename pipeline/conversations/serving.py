@@ -22,6 +22,8 @@ from pipeline.conversations.engine import (
 from pipeline.conversations.suspects import Suspect, Suspects
 from schemas.base import Sha256
 
+STALL_PARTS = 10
+"""Silent ones in a row make a stall: a pause of this whole process ends one at most, and is not the engine's."""
 CANCEL_S = 5.0
 """For prompts of a lost engine to let go; then they are left to themselves."""
 
@@ -55,8 +57,10 @@ class Serving:
         """Convicted, but nobody was answered since: it may be the engine that is ill."""
         self._stir = asyncio.Event()
         self._is_up = False
-        self._heard = 0.0
-        """When the engine last answered, or was first asked after a rest; of the loop's clock."""
+        self._silent = 0
+        """Parts of `stall_s` since the engine last answered, or was first asked after a rest."""
+        self._part_ends = 0.0
+        """By the loop's clock."""
         self._barren = 0
         """Failed starts and convictions since the last answer."""
         self._error: Exception | None = None
@@ -95,9 +99,10 @@ class Serving:
 
     def end(self, wait_s: float) -> None:
         """Ends the engine, also one that is being started or hangs; from any thread, after `run`."""
+        at_work = self._thread if self._thread and self._thread.is_alive() else None
         self._engine.stop()
-        if self._thread and self._thread.is_alive():
-            self._thread.join(wait_s)
+        if at_work:  # it may have been starting, and come to life after its end
+            at_work.join(wait_s)
             self._engine.stop()
 
     async def _turn(self) -> None:
@@ -139,7 +144,7 @@ class Serving:
     def _begin(self, flight: Flight) -> None:
         self._allowance.begin(flight.prompt)
         if not self._flying:
-            self._heard = asyncio.get_running_loop().time()
+            self._listen_anew()
         task = asyncio.ensure_future(self._engine.ask(flight.prompt))
         self._flying[flight] = task
         task.add_done_callback(partial(self._land, flight))
@@ -156,9 +161,9 @@ class Serving:
             self._held.clear()
 
     async def _listen(self) -> None:
-        """Until something ends, somebody asks, or the engine has been silent for too long."""
+        """Until something ends, somebody asks, or the engine has been silent for a while."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._heard + self._stall_s if self._flying else None):
+            async with asyncio.timeout_at(self._part_ends if self._flying else None):
                 await self._stir.wait()
         self._stir.clear()
 
@@ -169,10 +174,20 @@ class Serving:
         for flight, task in landed:
             if self._flying.get(flight) is task and (reason := self._outcome(flight, task)):
                 reasons.append(reason)
-        silent_s = asyncio.get_running_loop().time() - self._heard
-        if self._flying and not reasons and silent_s >= self._stall_s:
+        if self._flying and not reasons and self._is_stalled():
             reasons.append(f"it answered none of {len(self._flying)} prompts for {self._stall_s:g} s")
         return reasons[0] if reasons else ""
+
+    def _is_stalled(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now >= self._part_ends:
+            self._silent += 1
+            self._part_ends = now + self._stall_s / STALL_PARTS
+        return self._silent >= STALL_PARTS
+
+    def _listen_anew(self) -> None:
+        self._silent = 0
+        self._part_ends = asyncio.get_running_loop().time() + self._stall_s / STALL_PARTS
 
     def _outcome(self, flight: Flight, task: "asyncio.Task[Completion]") -> str:
         """Passes on how one ended. Returns how the engine was lost, if that is it."""
@@ -182,7 +197,8 @@ class Serving:
         del self._flying[flight]
         self._allowance.end(flight.prompt, None if task.cancelled() or error else task.result())
         if not task.cancelled() and (not error or isinstance(error, RequestError)):
-            self._heard, self._barren = asyncio.get_running_loop().time(), 0
+            self._barren = 0
+            self._listen_anew()
         if not flight.answer.done():
             if error := error or _misbound(flight, task.result()):
                 _fail(flight, error)

@@ -13,9 +13,11 @@ from fake_engine import FakeEngine, make_prompt, reply_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.conversations.allowance import Allowance
 from pipeline.conversations.asking import Asker, PoisonError
 from pipeline.conversations.cache import RequestCache
 from pipeline.conversations.engine import BindingError, EngineLostError, RequestError
+from pipeline.conversations.serving import Serving
 from pipeline.runtime.contract import ContractError
 
 PROMPTS = [make_prompt(number) for number in range(30)]
@@ -86,6 +88,19 @@ def test_a_prompt_that_hangs_the_engine_is_found_as_one_that_kills_it(total, slo
         assert ask_all(asker, prompts) == expected(prompts, hanging)
     assert engine.starts <= most_starts(engine, len(hanging))
     assert max(engine.answered.values(), default=0) <= 1
+
+
+def test_a_pause_of_the_whole_process_is_not_taken_for_a_stall_of_the_engine(tmp_path):
+    engine = FakeEngine(4)
+    engine.delay_s = 0.1
+
+    async def pause():
+        await asyncio.sleep(0.05)
+        time.sleep(1)
+
+    with asker_of(engine, tmp_path, stall_s=0.5) as asker:
+        asker.run([pause(), *(outcome(asker, prompt) for prompt in PROMPTS[:4])])
+    assert engine.starts == 1
 
 
 def test_one_poison_among_256_costs_no_more_than_eleven_restarts_and_one_kill_costs_one(tmp_path):
@@ -255,7 +270,7 @@ def test_close_ends_loop_thread_and_engine(tmp_path, when, monkeypatch):
     engine.delay_s = 0.02
     begun, ended = threading.Event(), threading.Event()
     if when == "starting":
-        monkeypatch.setattr(engine, "start", lambda: (begun.set(), ended.wait(20)))
+        monkeypatch.setattr(engine, "start", lambda: (begun.set(), ended.wait(20), FakeEngine.start(engine)))
         monkeypatch.setattr(engine, "stop", lambda: (ended.set(), FakeEngine.stop(engine)))
     before = threading.active_count()
     asker = asker_of(engine, tmp_path, stall_s=60)
@@ -268,12 +283,37 @@ def test_close_ends_loop_thread_and_engine(tmp_path, when, monkeypatch):
     asker.close()
     assert time.monotonic() - start < 10
     assert engine.stops >= 1
+    assert engine._life == 0
     assert engine.flying == 0
     if when != "idle":
         runs.join(20)
     assert _eventually(lambda: threading.active_count() <= before)
     kept = {found.address for found in RequestCache(tmp_path).get_many(ADDRESSES) if found}
     assert kept == set(engine.answered) & set(ADDRESSES)
+
+
+def test_a_reply_that_comes_as_the_run_is_ended_is_handed_on():
+    gate = asyncio.Event()
+
+    class Gated(FakeEngine):
+        async def ask(self, prompt):
+            self.asked[prompt.address] += 1
+            await gate.wait()
+            return reply_to(prompt)
+
+    async def end_at_once():
+        engine = Gated()
+        serving = Serving(engine, Allowance(), 60, 0)
+        server = asyncio.create_task(serving.run())
+        asking = asyncio.create_task(serving.ask(PROMPTS[0], ADDRESSES[0]))
+        while not engine.asked:
+            await asyncio.sleep(0.001)
+        gate.set()
+        await asyncio.sleep(0)
+        server.cancel()
+        return await asyncio.wait_for(asking, 5)
+
+    assert asyncio.run(end_at_once()) == reply_to(PROMPTS[0])
 
 
 def _cut_short(asker):

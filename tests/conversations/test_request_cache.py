@@ -95,6 +95,28 @@ def test_a_reply_is_found_from_its_commit_on_and_by_caches_that_were_open_before
     assert before.get_many(ADDRESSES[:2]) == kept.get_many(ADDRESSES[:2]) == [reply_to(PROMPTS[0]), None]
 
 
+def test_a_reply_that_comes_while_others_are_committed_is_in_the_next_commit(tmp_path, monkeypatch):
+    kept = RequestCache(tmp_path)
+    real = cache.write_segment
+
+    def slow(*arguments):
+        if not segments_in(tmp_path):
+            kept.put(PROMPTS[1], reply_to(PROMPTS[1]))
+        real(*arguments)
+
+    monkeypatch.setattr(cache, "write_segment", slow)
+    assert put(kept, PROMPTS[:1]) == 1
+    assert kept.flush() == 1
+    assert kept.get_many(ADDRESSES[:2]) == [reply_to(PROMPTS[0]), reply_to(PROMPTS[1])]
+
+
+def test_who_is_held_is_told_without_reading_a_reply(folder, monkeypatch):
+    kept, reader = RequestCache(folder), RequestCache(folder)
+    put(kept, PROMPTS[10:20])
+    monkeypatch.setattr(reader, "_group", None)
+    assert reader.holds(ADDRESSES).tolist() == [10 <= number < 20 for number in range(40)]
+
+
 def test_of_two_replies_everybody_gets_the_one_that_was_put_first(folder):
     one, other = RequestCache(folder), RequestCache(folder)
     one.put(PROMPTS[0], reply_to(PROMPTS[0]).model_copy(update={"text": "first"}))
@@ -202,6 +224,17 @@ def test_a_compaction_that_is_killed_anywhere_changes_no_answer_and_the_next_one
         assert texts(RequestCache(folder)) == [*expected[:30], "late", *expected[31:]]
         assert len(segments_in(folder)) <= 4
         assert reopened.usage().requests == used.requests + 1
+
+
+def test_a_list_that_shows_what_is_gone_ends_in_no_loop(tmp_path, monkeypatch):
+    kept = RequestCache(tmp_path)
+    put(kept, PROMPTS[:1])
+    put(kept, PROMPTS[1:2])
+    stale = segments_in(tmp_path)
+    (tmp_path / stale[0]).unlink()
+    monkeypatch.setattr(cache, "segments_in", lambda _: stale)
+    assert kept.get_many(ADDRESSES[:2]) == [None, reply_to(PROMPTS[1])]
+    assert kept.usage().requests == 1
 
 
 def test_a_worker_joins_its_own_segments_as_it_goes(folder):
