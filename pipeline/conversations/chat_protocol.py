@@ -93,10 +93,8 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
     """Seconds that a Retry-After header asks for, as a number or a date; None if it says nothing sensible."""
     if not value:
         return None
-    try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d{1,9}", value):
+        return float(value)
     try:
         date = parsedate_to_datetime(value)
     except ValueError:

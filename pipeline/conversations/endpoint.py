@@ -19,12 +19,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as SlowError
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from itertools import count
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -185,8 +185,8 @@ class EndpointEngine(Engine):
 
     async def _complete(self, client: httpx.AsyncClient, prompt: Prompt) -> Completion:
         body, headers = body_of(prompt, self._model.name), {"X-Request-Id": request_id(prompt)}
-        request = client.build_request("POST", self._at("/chat/completions"), json=body, headers=headers)
-        answer = await self._exchange(client, request, READ_STALLS * self._spec.stall_s)
+        most_s = READ_STALLS * self._spec.stall_s
+        answer = await self._exchange(client, "POST", "/chat/completions", most_s, json=body, headers=headers)
         try:
             return completion_of(prompt, answer.body)
         except RequestError as error:
@@ -206,7 +206,7 @@ class EndpointEngine(Engine):
 
     async def _ask_models(self, client: httpx.AsyncClient) -> _Answer:
         try:
-            return await self._exchange(client, client.build_request("GET", self._at("/models")), CONNECT_S)
+            return await self._exchange(client, "GET", "/models", CONNECT_S)
         except EngineLostError as error:  # as long as nothing was asked, an ill server may get well
             raise _Try(str(error)) from None
 
@@ -218,12 +218,14 @@ class EndpointEngine(Engine):
                 return False
         return True
 
-    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request, most_s: float) -> _Answer:
+    async def _exchange(
+        self, client: httpx.AsyncClient, method: str, path: str, most_s: float, **request: Any
+    ) -> _Answer:
         """A good answer. Raises as the head of this file says, and `_Try`."""
         if client.is_closed:
             raise EngineLostError("the engine was stopped")
         try:
-            async with asyncio.timeout(most_s), _sent(client, request) as response:
+            async with asyncio.timeout(most_s), client.stream(method, self._at(path), **request) as response:
                 body = await _bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise _Try(f"{self._shown} cannot be reached: {_name(error)}") from None
@@ -259,15 +261,6 @@ class EndpointEngine(Engine):
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-@asynccontextmanager
-async def _sent(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-    response = await client.send(request, stream=True)
-    try:
-        yield response
-    finally:
-        await response.aclose()
 
 
 async def _bounded(response: httpx.Response) -> bytes:
