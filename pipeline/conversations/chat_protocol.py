@@ -85,6 +85,7 @@ def excerpt(body: bytes) -> str:
     text = words if isinstance(words, str) else json.dumps(words)
     if not answer:
         text = body[: 4 * TOLD_CHARACTERS].decode("utf-8", "replace")
+    text = text[: 4 * TOLD_CHARACTERS]
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= TOLD_CHARACTERS else text[:TOLD_CHARACTERS] + "..."
 
