@@ -85,6 +85,7 @@ def excerpt(body: bytes) -> str:
     text = words if isinstance(words, str) else json.dumps(words)
     if not answer:
         text = body[: 4 * TOLD_CHARACTERS].decode("utf-8", "replace")
+    text = text[: 4 * TOLD_CHARACTERS]
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= TOLD_CHARACTERS else text[:TOLD_CHARACTERS] + "..."
 
@@ -93,10 +94,8 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
     """Seconds that a Retry-After header asks for, as a number or a date; None if it says nothing sensible."""
     if not value:
         return None
-    try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d{1,9}", value):
+        return float(value)
     try:
         date = parsedate_to_datetime(value)
     except ValueError:

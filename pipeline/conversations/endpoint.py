@@ -17,14 +17,17 @@ What goes wrong, and whose fault it is:
 import asyncio
 import os
 import random
+import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as SlowError
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from itertools import count
-from typing import NamedTuple, TypeVar
+from math import ceil
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -51,6 +54,8 @@ LONGEST_WAIT_S = 30.0
 """Between two tries, unless the server asks for more."""
 MOST_BYTES = 8 << 20
 """Of an answer: far more than 131,072 tokens of text."""
+CLIENT_SLOTS = 16
+"""Prompts that share a client: its pool looks at each connection for each idle one whenever one changes."""
 _IDLE_S = 2.0
 """A connection that rests for longer is not used again: servers close theirs after 5 s."""
 _CLOSE_S = 5.0
@@ -93,7 +98,7 @@ class EndpointEngine(Engine):
         self._patience_s = patience_s
         self._key = ""
         self._stopped: threading.Event | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._clients: deque[httpx.AsyncClient] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -130,10 +135,10 @@ class EndpointEngine(Engine):
         """Closes the connections, which ends what the server does for them."""
         if self._stopped:
             self._stopped.set()
-        client, loop, self._client = self._client, self._loop, None
-        if not client or not loop or not loop.is_running():
+        clients, loop, self._clients = self._clients, self._loop, deque()
+        if not clients or not loop or not loop.is_running():
             return
-        closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+        closing = asyncio.run_coroutine_threadsafe(_close(clients), loop)
         if loop is not _running_loop():
             with suppress(SlowError):
                 closing.result(_CLOSE_S)
@@ -150,16 +155,19 @@ class EndpointEngine(Engine):
     def _opened(self) -> httpx.AsyncClient:
         if self._stopped is None or self._stopped.is_set():
             raise EngineLostError("the engine is not started")
-        if self._client is None:
-            self._loop, self._client = asyncio.get_running_loop(), self._new_client()
-        return self._client
+        if not self._clients:
+            self._loop, context = asyncio.get_running_loop(), httpx.create_ssl_context()
+            self._clients = deque(self._new_client(context) for _ in range(ceil(self.slots / CLIENT_SLOTS)))
+        self._clients.rotate()
+        return self._clients[0]
 
-    def _new_client(self) -> httpx.AsyncClient:
+    def _new_client(self, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
         headers = {"Accept-Encoding": "identity"}  # so that a bound of bytes is one of memory
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.slots, keepalive_expiry=_IDLE_S)
-        return httpx.AsyncClient(headers=headers, limits=limits, timeout=httpx.Timeout(None, connect=CONNECT_S))
+        times = httpx.Timeout(None, connect=CONNECT_S)
+        return httpx.AsyncClient(headers=headers, limits=limits, timeout=times, verify=verify)
 
     async def _patiently(self, once: Callable[[], Awaitable[Value]]) -> Value:
         """What `once` returns in the end. Raises EngineLostError when patience is at its end."""
@@ -185,8 +193,8 @@ class EndpointEngine(Engine):
 
     async def _complete(self, client: httpx.AsyncClient, prompt: Prompt) -> Completion:
         body, headers = body_of(prompt, self._model.name), {"X-Request-Id": request_id(prompt)}
-        request = client.build_request("POST", self._at("/chat/completions"), json=body, headers=headers)
-        answer = await self._exchange(client, request, READ_STALLS * self._spec.stall_s)
+        most_s = READ_STALLS * self._spec.stall_s
+        answer = await self._exchange(client, "POST", "/chat/completions", most_s, json=body, headers=headers)
         try:
             return completion_of(prompt, answer.body)
         except RequestError as error:
@@ -206,7 +214,7 @@ class EndpointEngine(Engine):
 
     async def _ask_models(self, client: httpx.AsyncClient) -> _Answer:
         try:
-            return await self._exchange(client, client.build_request("GET", self._at("/models")), CONNECT_S)
+            return await self._exchange(client, "GET", "/models", CONNECT_S)
         except EngineLostError as error:  # as long as nothing was asked, an ill server may get well
             raise _Try(str(error)) from None
 
@@ -218,12 +226,14 @@ class EndpointEngine(Engine):
                 return False
         return True
 
-    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request, most_s: float) -> _Answer:
+    async def _exchange(
+        self, client: httpx.AsyncClient, method: str, path: str, most_s: float, **request: Any
+    ) -> _Answer:
         """A good answer. Raises as the head of this file says, and `_Try`."""
         if client.is_closed:
             raise EngineLostError("the engine was stopped")
         try:
-            async with asyncio.timeout(most_s), _sent(client, request) as response:
+            async with asyncio.timeout(most_s), client.stream(method, self._at(path), **request) as response:
                 body = await _bounded(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise _Try(f"{self._shown} cannot be reached: {_name(error)}") from None
@@ -236,9 +246,9 @@ class EndpointEngine(Engine):
 
     def _judged(self, answer: _Answer) -> _Answer:
         status = answer.status
-        told = f"{self._shown} answered {status}: {self._hide(excerpt(answer.body))}"
         if status == 200:
             return answer
+        told = f"{self._shown} answered {status}: {self._hide(excerpt(answer.body))}"
         if status in (429, 503, 529):
             raise _Try(told, after_s=answer.retry_after_s)
         if status in (408, 502, 504) or 520 <= status <= 527:
@@ -261,13 +271,9 @@ class EndpointEngine(Engine):
         return text.replace(self._key, "***") if self._key else text
 
 
-@asynccontextmanager
-async def _sent(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-    response = await client.send(request, stream=True)
-    try:
-        yield response
-    finally:
-        await response.aclose()
+async def _close(clients: Iterable[httpx.AsyncClient]) -> None:
+    for client in clients:
+        await client.aclose()
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -185,6 +185,8 @@ def test_a_request_that_no_server_took_waits_for_it_and_is_asked_once(server):
     threading.Timer(0.5, lambda: again.append(ChatServer(port=server.port))).start()
     reply = asyncio.run(asked.ask(prompt()))
     asked.stop()
+    while not again:
+        time.sleep(0.01)
     again[0].die()
     assert reply.text == "HELLO"
     assert len(again[0].bodies) == 1
@@ -212,9 +214,11 @@ def test_an_ill_server_is_lost_and_not_asked_again(server, status, words):
 def test_a_server_that_never_answers_is_lost(server, monkeypatch):
     monkeypatch.setattr(endpoint, "READ_STALLS", 0.1)
     server.before = lambda handler, body: handler.wait_until_dropped()
+    began = time.monotonic()
     (lost,) = ask(engine(server.url), prompt())
     assert isinstance(lost, EngineLostError)
     assert "no answer for 0.5 s" in str(lost)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -402,7 +406,7 @@ def test_a_stop_ends_what_waits_also_a_start_and_the_engine_starts_again(server)
 
 def test_the_engine_works_on_a_loop_of_another_thread_and_is_stopped_from_here(server):
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     asked = engine(server.url)
     for _ in range(2):
@@ -412,6 +416,17 @@ def test_the_engine_works_on_a_loop_of_another_thread_and_is_stopped_from_here(s
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
     loop.close()
+
+
+def test_the_engine_starts_also_where_a_loop_runs(server):
+    async def start_and_ask():
+        asked = engine(server.url)
+        asked.start()
+        reply = await asked.ask(prompt())
+        asked.stop()
+        return reply.text
+
+    assert asyncio.run(start_and_ask()) == "HELLO"
 
 
 def test_an_engine_travels_before_its_start(server):
@@ -425,7 +440,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     ("value", "seconds"),
     [
         ("7", 7),
-        ("-7", 0),
+        ("-7", None),
+        ("9" * 400, None),
+        ("9" * 5000, None),
+        ("Thu, 01 Jan 2026 00:01:00 -0000", 60),
         (format_datetime(NOW.replace(minute=1), usegmt=True), 60),
         (format_datetime(NOW.replace(year=2025), usegmt=True), 0),
         (None, None),

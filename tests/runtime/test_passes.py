@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, SetsUpForEver, Upper, toy_sample
+from toy_stages import CannotSetUp, Echo, Loses, Misconfigured, Raises, Reloads, SetsUpForEver, Upper, toy_sample
 
 from pipeline.runtime.contract import BudgetError, ContractError, run_chain
 from pipeline.runtime.local import LocalRunner
@@ -135,6 +135,16 @@ def test_a_worker_that_dies_once_is_replaced_and_its_batch_redone(tmp_path, ray_
     assert [outcome.annotations[0].text for outcome in outcomes(done, Sample)] == ["A", "KILL ONCE", "B", "C"]
     sizes = (tmp_path / "marks" / "sizes").read_text().split()
     assert sorted(sizes) == ["1", "3"], "the batch is redone as a whole before its records are tried alone"
+
+
+def test_the_others_work_while_a_dead_worker_is_replaced(tmp_path, ray_runner):
+    (tmp_path / "marks").mkdir()
+    job_pass = toy_pass(["a"] * 20 + ["kill once"] + ["a"] * 40, [Upper(), Reloads(str(tmp_path / "marks"))], 1)
+    done = run_pass(Workspace(tmp_path), job_pass, ray_runner, quiet)
+    assert len(list(outcomes(done, Sample))) == 61
+    events = (tmp_path / "marks" / "events").read_text().split()
+    begins = [number for number, event in enumerate(events) if event == "begins"]
+    assert events[begins[2] : events.index("ready", begins[2])].count("batch") > 10
 
 
 def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ray_runner):

@@ -1,5 +1,6 @@
 """Who gets which task: pure decisions, without Ray."""
 
+from itertools import pairwise
 from math import ceil, log2
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from toy_stages import Upper, toy_sample
 
 from pipeline.runtime.local import Job
 from pipeline.runtime.pools import TRIES, Actor, Pool, Split, Task
+from pipeline.runtime.rows import read_rows, write_rows
+from schemas.sample import Sample
 
 BATCH = (toy_sample("k0"), toy_sample("k1"))
 JOB = Job(BATCH, Path("part"))
@@ -96,3 +99,18 @@ def test_one_poison_record_of_256_ends_eleven_workers():
 
 def test_a_batch_of_one_is_poison_after_as_many_deaths_alone_and_one_that_it_may_have_shared():
     assert find_poison(1, {0}) == (["k0"], [], TRIES + 1)
+
+
+@given(st.data())
+def test_pieces_of_a_job_come_together_in_its_order_and_leave_nothing_behind(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("pieces")
+    batch = tuple(toy_sample(f"k{number}") for number in range(data.draw(st.integers(1, 9))))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(batch)))) | {0, len(batch)})
+    pieces = [batch[start:end] for start, end in pairwise(cuts)]
+    split, done = Split(Job(batch, folder / "part.arrow")), []
+    for number, piece in data.draw(st.permutations(list(enumerate(pieces)))):
+        write_rows(folder / f"{number}", piece)
+        done += split.add(piece, folder / f"{number}")
+    assert len(done) == 1
+    assert list(read_rows(done[0].attempt, Sample)) == list(batch)
+    assert list(folder.iterdir()) == [done[0].attempt]

@@ -100,6 +100,25 @@ class Deadly(Echo):
         return super().process(batch)
 
 
+class Reloads(Echo):
+    """As `Echo`; a worker that follows on a dead one takes 4 s to set up. It notes what happens, in order."""
+
+    def setup(self) -> None:
+        self._note("begins")
+        time.sleep(4 if any(Path(self.folder).glob("k*")) else 0)
+        self._note("ready")
+
+    def process(self, batch: Sequence[Sample]) -> list[Sample | Rejection]:
+        answers = super().process(batch)
+        time.sleep(0.1)
+        self._note("batch")
+        return answers
+
+    def _note(self, event: str) -> None:
+        with (Path(self.folder) / "events").open("a") as log:
+            log.write(f"{event}\n")
+
+
 class Waits(Upper):
     """Its calls wait for one another, or for `close`; a text of `fail` raises."""
 
