@@ -86,6 +86,14 @@ def test_numbers_are_read_in_digits_and_in_words(text, values):
 def test_a_capital_at_the_beginning_of_a_sentence_is_no_name():
     text = "The man met Ann. He said: Well, “Bob” is here… Then I left – No, Eve’s dog, a T-shirt, left."
     assert list(capitals(text)) == ["Ann", "Bob", "Eve’s"]
+    assert list(capitals("“Open”, it reads. And: “Closed”. (Still true.)")) == ["Open", "Closed"]
+
+
+def test_vague_questions_are_not_taken_for_copies_nor_those_that_turn_round_who_does_what():
+    request = request_of({"name": "a", "captions": ["A dog follows a man."], "duration_s": 20})
+    lines = ("What is it?", "A dog.", "What is there?", "A man.")
+    asked = ("Does the dog follow the man?", "Yes.", "Does the man follow the dog?", "No.")
+    assert find_fault(request, turns("\n".join((*lines, *asked))), STRICT) is None
 
 
 def twin(request: Request, question: str, reply: str) -> str | None:

@@ -76,6 +76,7 @@ NO_TALK = {
     "one more field of a round": GOOD | {"rounds": [*GOOD["rounds"][:3], GOOD["rounds"][3] | {"time": "00:01"}]},
     "a reply that is a number": GOOD | {"rounds": [*GOOD["rounds"][:3], {"question": "Is it a cat?", "reply": 1}]},
     "an id of another form": GOOD | {"id": "example"},
+    "an id of another alphabet": GOOD | {"id": "anything"},
     "an id that is a number": GOOD | {"id": 12345678},
     **{
         f"a reply of {text!r}": GOOD
@@ -104,6 +105,8 @@ def test_a_reply_to_another_request_stops_the_run_whatever_else_is_wrong_with_it
         read(GOOD, OTHER)
     with pytest.raises(BindingError):
         read({"id": nonce(OTHER), "rounds": None})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(GOOD | {"id": nonce(OTHER)}, SCHEMA)
 
 
 def test_an_id_is_of_key_and_binding():

@@ -15,6 +15,8 @@ NEAR = 0.8
 """Jaccard index of 2-grams from which on two questions are the same one."""
 NEAR_REPLY = 0.7
 """Of 3-grams, from which on two long replies are."""
+TELLING = 3
+"""Words of a question beside fillers, from which on they tell it from another."""
 LONG = 8
 """Words of a reply that is not the same by chance."""
 _TOKEN = re.compile(r"[\w:]+(?:['’]\w+)?")
@@ -80,7 +82,7 @@ def _same_question(one: str, other: str) -> bool:
     first, second = tokens(one), tokens(other)
     bare = _bare(first)
     near = jaccard({*ngrams(first, 2)}, {*ngrams(second, 2)}) >= NEAR and _stated(first) == _stated(second)
-    return near or (bool(bare) and bare == _bare(second))
+    return near or (len(bare) >= TELLING and bare == _bare(second))
 
 
 def _same_reply(one: str, other: str) -> bool:

@@ -20,7 +20,7 @@ SMALL = 10
 """Counts up to here may follow from what the annotations list."""
 _LISTED = re.compile(r",|;|\band\b|\bor\b|\bwith\b|\banother\b")
 _CAPITAL = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_OPENING = re.compile(r"(?:^|\n|[.!?:…]|\s[–—-])[”’\")\s]*[“‘\"'(]*$")
+_OPENING = re.compile(r"(?:^|\n|[.!?:…][”’\")]*\s+|\s[–—-]\s+)\(?$")
 _PLAIN_CAPITALS = frozenset(VOCABULARY["plain_capitals"])
 """Words written with capitals that name nobody."""
 
@@ -113,10 +113,14 @@ def names_grounded(request: Request, turns: Sequence[SpokenTurn]) -> str | None:
 
 
 def capitals(text: str) -> Iterator[str]:
-    """Words with a capital that do not begin a sentence; a letter alone is none."""
+    """Words with a capital that do not begin a sentence, or begin what is quoted; a letter alone is none."""
     for match in _CAPITAL.finditer(text):
         word = match.group()
-        if word[0].isupper() and len(word) > 1 and not _OPENING.search(text[: match.start()]):
+        if (
+            word[0].isupper()
+            and len(word) > 1
+            and not _OPENING.search(text, max(0, match.start() - 8), match.start())
+        ):
             yield word
 
 

@@ -21,7 +21,7 @@ _BIDS = frozenset(VOCABULARY["bids"])
 _CUT_OFF = re.compile(r"(?:[,;(–—-]|\b(?:a|an|and|at|but|from|in|into|of|or|the|to|with))\s*$", re.IGNORECASE)
 _FULL_STOP = re.compile(r"[.!?…:][”’\")]*\s*$")
 _MARKUP = re.compile(
-    r"\*\*|__\w|`|^\s{0,3}#{1,6}\s|^\s*[-*•]\s|^\s*\d+[.)]\s+\S|</?[a-z][^>]*>|<\|[^>]*\|>|\[/?INST\]|[{}]|\\[nu\"]"
+    r"\*\*|__\w|`|^\s{0,3}#{1,6}\s|^\s*[-*•]\s|^\s*\d+[.)]\s+\S|</?[a-z][^>]{0,99}>|<\|[^>]{0,99}\|>|\[/?INST\]|[{}]|\\[nu\"]"
     r"|^\s*(?:user|human|person|assistant|gpt|question|reply|answer|q|a|round \d+)\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
