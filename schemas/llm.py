@@ -65,8 +65,8 @@ class EngineSpec(Record):
     prefix_caching: bool = Field(default=True, description="Whether what prompts begin alike is computed once.")
     batch_invariant: bool = Field(
         default=False,
-        description="vLLM's batch-invariant kernels (beta; compute capability 8.0 or newer): a reply depends no "
-        "longer on what else is in the batch. Costs speed.",
+        description="vLLM's batch-invariant kernels (beta; compute capability 8.0 and newer): a reply depends "
+        "no longer on what else is in the batch. Costs speed.",
     )
     stall_s: float = Field(
         default=300.0, gt=0,

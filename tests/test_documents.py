@@ -11,7 +11,8 @@ from mini import environment, mini_recipe, mixture, write_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", "build"} & set(path.relative_to(ROOT).parts)]
+NOT_OURS = {".venv", ".venv-vllm", "build"}
+DOCUMENTS = [path for path in ROOT.rglob("*.md") if not NOT_OURS & set(path.relative_to(ROOT).parts)]
 
 
 @pytest.fixture(scope="module")

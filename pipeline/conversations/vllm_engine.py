@@ -26,6 +26,7 @@ WATCH_S = 1.0
 """Between two looks whether the engine of a prompt in flight still lives."""
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process with threads hangs at times
     "TOKENIZERS_PARALLELISM": "false",
@@ -78,9 +79,7 @@ class VllmEngine(Engine):
         try:
             return AsyncEngineArgs(**engine_arguments(self._model, self._spec)).create_engine_config()
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"vLLM does not take {self._model.model!r} with {self._spec.options}: {error}"
-            ) from error
+            raise InputError(f"vLLM refuses {self._model.model!r} with {self._spec.options}: {error}") from error
         except OSError as error:
             raise EngineLostError(f"cannot load {self._model.model!r}: {error}") from error
 
@@ -104,9 +103,7 @@ class VllmEngine(Engine):
     def _keep_to_one_loop(self) -> None:
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
-            raise RuntimeError(
-                "vLLM is bound to the event loop of its first prompt: ask on that, or start it again"
-            )
+            raise RuntimeError("vLLM keeps to the event loop of its first prompt: ask on that, or start it again")
         self._loop = loop
 
     async def _generate(self, llm: Any, prompt: Prompt) -> Completion:
@@ -227,7 +224,7 @@ def _sampling(prompt: Prompt) -> Any:
         top_p=prompt.top_p,
         max_tokens=prompt.max_tokens,
         seed=prompt.seed,
-        structured_outputs=StructuredOutputsParams(json=prompt.answer_schema),
+        structured_outputs=StructuredOutputsParams(json=prompt.answer_schema) if prompt.answer_schema else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
