@@ -144,8 +144,18 @@ def _named(value: object) -> object:
     return CHAT_PRESETS[value].model
 
 
+def _served(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value not in CHAT_PRESETS:
+        raise ValueError(f"no engine {value!r}: name one of {', '.join(CHAT_PRESETS)}, or give its fields")
+    return CHAT_PRESETS[value].engine
+
+
 ChatModel = Annotated[ChatModelSpec, BeforeValidator(_named)]
 """Of a recipe: the name of a preset, or the fields."""
+ChatEngine = Annotated[EngineSpec, BeforeValidator(_served)]
+"""Likewise."""
 
 
 def preset_engine(model: ChatModelSpec | None) -> EngineSpec | None:

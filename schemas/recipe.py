@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Name, Rational, Record, Sha256, sha256_text
 from schemas.encoders import EncoderSpec
-from schemas.llm import AllowanceSpec, ChatModel, EngineSpec, preset_engine
+from schemas.llm import AllowanceSpec, ChatEngine, ChatModel, EngineSpec, preset_engine
 from schemas.media import DecodeSpec, FramesCodec
 from schemas.mixture import MixtureSpec
 from schemas.sample import Category, Modality
@@ -126,8 +126,9 @@ class RuntimeSpec(Record):
         default=32, ge=1, le=4096,
         description="Clips a GPU encodes together; halved where its memory does not suffice. A CPU takes one.",
     )  # fmt: skip
-    engine: EngineSpec | None = Field(
-        default=None, description="What serves the chat model; without it the one of the model's preset."
+    engine: ChatEngine | None = Field(
+        default=None,
+        description="What serves the chat model: a preset's name, or the fields; else that of the model's preset.",
     )
     allowance: AllowanceSpec = Field(default=AllowanceSpec(), description="What the chat model may cost.")
 

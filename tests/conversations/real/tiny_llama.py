@@ -31,7 +31,7 @@ def make(folder: Path, vocabulary: int = 512, hidden: int = 128, layers: int = 2
         num_attention_heads=hidden // 64,
         num_key_value_heads=1,
         head_dim=64,
-        max_position_embeddings=4096,
+        max_position_embeddings=16_384,
         bos_token_id=tokenizer.convert_tokens_to_ids("<|begin|>"),
         eos_token_id=tokenizer.convert_tokens_to_ids("<|end|>"),
         tie_word_embeddings=False,
