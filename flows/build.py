@@ -24,10 +24,11 @@ from flows.near_copies import WrittenTalks
 from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
-from flows.stages import Opened, encoding, talking
+from flows.stages import Opened, encoding, request_cache, talking
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import REPORT, write_report
 from pipeline.audit.talk_page import TALKS, Prices, write_talk_page
+from pipeline.conversations.cache import RequestCache
 from pipeline.conversations.tokens import tokenizer_sha256
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
 from pipeline.plan.choose import Rows, choose, rank_hash, ranked
@@ -221,6 +222,8 @@ class Build:
             check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed, late=copies)
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
         self._replaced = replacements(self._candidates, self._chosen, self.rejections.keys())
+        if self.recipe.conversations.generator == "model":
+            RequestCache(request_cache(self._workspace.root)).compact()  # no worker writes now
 
     def _todo(self) -> list[str]:
         """Who is chosen now and not worked on yet. A later pass takes what the first one gave."""
