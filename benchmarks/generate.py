@@ -46,7 +46,7 @@ sys.path.append(str(REAL))
 import tiny_llama  # noqa: E402 - the tests make it too
 from talk_prompts import Talk  # noqa: E402
 
-CPU_OPTIONS = {"enforce_eager": True, "kv_cache_memory_bytes": 2**29}
+CPU_OPTIONS = {"enforce_eager": True, "kv_cache_memory_bytes": 2**29, "enable_chunked_prefill": False}
 WORDS = (
     "man",
     "opens",
@@ -191,7 +191,11 @@ def flags(model: ChatModelSpec, engine: EngineSpec) -> list[str]:
         "enable-prefix-caching": engine.prefix_caching,
         **{name.replace("_", "-"): value for name, value in engine.options.items()},
     }
-    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+    switches = {True: "--{}", False: "--no-{}"}
+    return [
+        switches[value].format(name) if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in given.items()
+    ]
 
 
 def metadata(folder: Path) -> Path:

@@ -37,6 +37,9 @@ STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True}
 characters into strings, until they are cut off."""
 QUANTIZATIONS = {"": None, "fp8": "fp8_per_tensor"}
 """vLLM's names for what it does to a checkpoint while it loads."""
+ON_CPU = {"enable_chunked_prefill": False}
+"""Where a step takes a part of a prompt that has a seed, vLLM 0.32 winds its generator back, which a CPU's cannot:
+the core dies ("CPU Generator does not use offset")."""
 
 _STARTING = threading.Lock()
 """One start at a time in a process: the cores that appear meanwhile are this start's."""
@@ -75,9 +78,11 @@ class VllmEngine(Engine):
 
     def _config(self) -> Any:
         from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
 
+        platform = ON_CPU if current_platform.is_cpu() else {}
         try:
-            return AsyncEngineArgs(**engine_arguments(self._model, self._spec)).create_engine_config()
+            return AsyncEngineArgs(**platform | engine_arguments(self._model, self._spec)).create_engine_config()
         except (TypeError, ValueError) as error:
             raise InputError(f"vLLM refuses {self._model.model!r} with {self._spec.options}: {error}") from error
         except OSError as error:
@@ -139,9 +144,11 @@ class VllmEngine(Engine):
         if self._foreign is not None:
             known |= _cores() - self._foreign
         relatives = self._family | family(known)
-        if llm is not None:
-            llm.shutdown(timeout=0)  # an orderly end takes it ten seconds, and there is nothing to save
-        self._family = set(end(relatives))
+        try:
+            if llm is not None:
+                llm.shutdown(timeout=0)  # an orderly end takes it ten seconds, and there is nothing to save
+        finally:
+            self._family = set(end(relatives))
         multiprocessing.active_children()  # takes note of those that ended
         if self._family:
             raise EngineLostError(f"processes of vLLM do not end: {sorted(each.pid for each in self._family)}")
@@ -156,6 +163,8 @@ def engine_arguments(model: ChatModelSpec, engine: EngineSpec) -> dict[str, Any]
         "quantization": QUANTIZATIONS[model.quantization],
         "max_model_len": model.max_model_len,
         "tensor_parallel_size": engine.tensor_parallel,
+        # Left to itself, vLLM in a Ray actor asks Ray for GPUs again, which the actor holds already.
+        "distributed_executor_backend": "mp" if engine.tensor_parallel > 1 else None,
         "max_num_seqs": engine.max_num_seqs,
         "gpu_memory_utilization": engine.gpu_memory_utilization,
         "enable_prefix_caching": engine.prefix_caching,

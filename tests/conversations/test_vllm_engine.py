@@ -33,6 +33,8 @@ def test_specs_reach_vllm_under_its_names_and_options_have_the_last_word():
     assert arguments["quantization"] == "fp8_per_tensor"
     assert arguments["revision"] is None
     assert (arguments["tensor_parallel_size"], arguments["enforce_eager"]) == (4, True)
+    assert arguments["distributed_executor_backend"] == "mp"
+    assert engine_arguments(MODEL, EngineSpec())["distributed_executor_backend"] is None
     assert arguments["max_model_len"] == 512
     assert arguments["structured_outputs_config"] == {"backend": "guidance", "disable_any_whitespace": True}
 

@@ -66,6 +66,12 @@ def test_what_prompts_begin_alike_is_computed_once_and_counted(engine, ask_all):
     assert 0 < answer.output_tokens <= 640
 
 
+def test_prompts_that_no_step_takes_whole_do_not_end_the_core(engine, ask_all):
+    answers = ask_all(engine, [prompt_of(number, f"{number} " * 250) for number in range(36)])
+    assert all(isinstance(answer, Completion) for answer in answers)
+    assert sum(answer.prompt_tokens for answer in answers) > 36 * 1000
+
+
 @pytest.mark.parametrize(
     ("content", "schema", "says"),
     [
