@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def test_random_weights_keep_to_the_schema_at_the_first_try(engine, ask_all):
     assert [(answer.key, answer.address) for answer in answers] == [(each.key, each.address) for each in prompts]
     assert len({answer.text for answer in answers}) > 190
     assert sum(valid(answer.text) for answer in answers) >= 198
+    assert all(re.match(r'\{"\w+":\S', answer.text) for answer in answers)  # no white space to get lost in
 
 
 def test_a_reply_follows_from_its_prompt_alone_whatever_is_in_the_batch(engine, ask_all):
@@ -76,6 +78,7 @@ def test_prompts_that_no_step_takes_whole_do_not_end_the_core(engine, ask_all):
     ("content", "schema", "says"),
     [
         ("word " * 3000, "", "max_model_len"),
+        ("word " * 330, "", "of reply are more than max_model_len"),
         ("", '{"type":"array","uniqueItems":true}', "uniqueItems"),
         ("", "{not a schema", "refused"),
     ],
