@@ -9,9 +9,11 @@ import pytest
 from pydantic import ValidationError
 from report_cases import EMPTY, Case, Finding, make_case, make_ledger, make_sample
 
-from pipeline.audit.report import MOST_FINDINGS, GalleryItem, ReportFigures, write_report
+from pipeline.audit.report import MOST_FINDINGS, REPORT, GalleryItem, ReportFigures, write_report
 from pipeline.audit.report_view import APOLLO_VIDEO_CATEGORIES, split_shares
-from schemas.ledger import Asked, Count
+from pipeline.audit.talk_figures import TalkCounter
+from pipeline.audit.talk_page import TALKS, Prices, render_talk_page
+from schemas.ledger import Asked, Count, Written
 from schemas.plan import Barred
 from schemas.sample import Category
 
@@ -57,18 +59,26 @@ class Page(HTMLParser):
         return " ".join("".join(self.texts).split())
 
 
+BESIDE = {REPORT, TALKS}
+"""Pages that lie in the same folder."""
+
+
 @pytest.mark.parametrize(
     "case",
     [make_case(), make_case(HOSTILE, "RANDOM seed=0"), Case(EMPTY, (), (), ReportFigures())],
     ids=["plain", "hostile", "empty"],
 )
 def test_the_page_is_balanced_names_every_image_and_loads_nothing(case):
-    page = Page(case.html())
+    check_page(Page(case.html()))
+
+
+def check_page(page):
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "base", "form"}
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "srcset", "poster", "action", "data", "xlink:href"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:image/jpeg;base64,"))
+            target = attributes.get(name) or "#"
+            assert target in BESIDE or target.startswith(("#", "data:image/jpeg;base64,"))
         if tag == "img":
             assert attributes["alt"]
         if tag == "th":
@@ -78,12 +88,36 @@ def test_the_page_is_balanced_names_every_image_and_loads_nothing(case):
             assert attributes["aria-label"]
 
 
+WRITTEN = Written(
+    model="writer", asked=1009, accepted=(907, 83), faults={"names_grounded": 211}, prompt_tokens=3_000_000,
+    output_tokens=500_000, copies=7,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["A cat.", HOSTILE])
+@pytest.mark.parametrize("written", [None, WRITTEN])
+def test_the_page_of_talks_is_as_sound_and_tells_what_was_refused_and_what_it_cost(content, written):
+    case, counter = make_case(content), TalkCounter()
+    for item in case.gallery:
+        counter.add(item.sample)
+    ledger = case.ledger.model_copy(update={"written": written})
+    page = Page(render_talk_page(ledger, counter.figures(), case.gallery, Prices(usd_per_million_input=2.0)))
+    check_page(page)
+    assert page.text.count(content.split()[0]) >= 2
+    told = ("1,009", "907", "83", "19", "names grounded", "211", "7 talks", "3,000,000", "500,000", "$6.00")
+    assert all((each in page.text) is bool(written) for each in told), page.text
+
+
+def test_a_page_of_no_talks_is_sound():
+    check_page(Page(render_talk_page(EMPTY, TalkCounter().figures(), (), Prices())))
+
+
 def test_anchors_lead_somewhere_and_no_id_is_given_twice():
     page = Page(make_case().html())
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert targets <= {f"#{each}" for each in ids}
+    assert targets <= {f"#{each}" for each in ids} | BESIDE
     assert len(targets) > 5
 
 

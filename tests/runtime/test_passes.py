@@ -144,7 +144,8 @@ def test_the_others_work_while_a_dead_worker_is_replaced(tmp_path, ray_runner):
     assert len(list(outcomes(done, Sample))) == 61
     events = (tmp_path / "marks" / "events").read_text().split()
     begins = [number for number, event in enumerate(events) if event == "begins"]
-    assert events[begins[2] : events.index("ready", begins[2])].count("batch") > 10
+    after = events[begins[2] :]  # which may end before the new worker is ready
+    assert after[: after.index("ready") if "ready" in after else len(after)].count("batch") > 10
 
 
 def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ray_runner):
