@@ -10,16 +10,14 @@ from pipeline.conversations.stage import Converse
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode
 from pipeline.plan.choose import Candidates, Rows
-from pipeline.runtime.passes import metas
 from pipeline.runtime.workspace import Artefact
 from schemas.base import Sha256, digest
-from schemas.conversation import Conversation
 from schemas.encoders import EncoderSpec
 from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Asked, Change, Flow, Written
 from schemas.manifest import Part
 from schemas.plan import Barred, Quota, Stratum
-from schemas.recipe import ConversationSpec, Recipe
+from schemas.recipe import Recipe
 from schemas.rejection import Rejection
 
 LIMITS = {"max_pixels", "max_duration_s", "deadline_s", "memory_mb"}
@@ -93,32 +91,6 @@ def make_account(
         settings=sample_settings(recipe, tokenizer_sha256),
         history=tuple(history),
         written=written,
-    )
-
-
-def make_written(spec: ConversationSpec, talks: Sequence[Artefact], copies: int) -> Written | None:
-    """What all talks of a build took; None where no chat model was asked."""
-    if spec.generator == "template":
-        return None
-    accepted, faults = Counter[int](), Counter[str]()
-    asked = prompt_tokens = output_tokens = 0
-    for artefact in talks:
-        for outcome in metas(artefact):
-            if not isinstance(outcome, Conversation | Rejection) or outcome.effort is None:
-                continue
-            asked += 1
-            accepted[outcome.effort.tries] += isinstance(outcome, Conversation)
-            faults.update(outcome.effort.faults)
-            prompt_tokens += outcome.effort.prompt_tokens
-            output_tokens += outcome.effort.output_tokens
-    return Written(
-        model=spec.writer,
-        asked=asked,
-        accepted=tuple(accepted[number] for number in range(1, spec.tries + 1)),
-        faults=dict(sorted(faults.items(), key=lambda each: (-each[1], each[0]))),
-        copies=copies,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from flows.account import CUTS, make_account, make_flows, make_written
+from flows.account import CUTS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
 from flows.at_hand import need_data, need_terms
 from flows.columns import Readers, refuse
@@ -20,14 +20,14 @@ from flows.display import Display
 from flows.exclusion_files import read_exclusions
 from flows.gallery import look
 from flows.measuring import SPOKEN, Measuring, WithPasses
-from flows.near_copies import WrittenTalks
 from flows.packing import Contents, Packing, Produced
 from flows.publish import check_output, check_writable, publish
 from flows.quarantine import Replaced, read_rejections, replacements, write_quarantine
 from flows.stages import Opened, encoding, request_cache, talking
+from flows.written_talks import WrittenTalks
 from pipeline.audit.audit import AuditReport, audit
 from pipeline.audit.report import REPORT, write_report
-from pipeline.audit.talk_page import TALKS, Prices, write_talk_page
+from pipeline.audit.talk_page import TALKS, write_talk_page
 from pipeline.conversations.cache import RequestCache
 from pipeline.conversations.tokens import tokenizer_sha256
 from pipeline.features.origins import Stamp, check_unchanged, weights_stamp
@@ -49,12 +49,11 @@ from pipeline.shards.members import check_room_for_names
 from pipeline.storage.places import Place
 from pipeline.storage.places import place as located
 from schemas.base import digest
-from schemas.conversation import Conversation
 from schemas.exclusions import ExclusionList
 from schemas.ledger import Account, Change, Ledger
 from schemas.plan import Barred, Quota, Stratum
 from schemas.recipe import Recipe
-from schemas.rejection import REJECTIONS, Reason, Rejection
+from schemas.rejection import REJECTIONS, Rejection
 from schemas.sample import Sample, Split, key_again
 
 # Inputs a part: the unit of commit and resume. Fixed, because a part must mean the same in every run.
@@ -109,7 +108,7 @@ class Build:
         self._replaced: dict[str, Replaced] = {}
         self._waves: list[Wave] = []
         self._talks = Located()
-        self._written = WrittenTalks(recipe.seed)
+        self._written = WrittenTalks(recipe.conversations, recipe.seed)
         self._encoded = Located()
         """How to read the latest outcome of each sample that was worked on."""
         self._amend = amend
@@ -218,8 +217,8 @@ class Build:
             self._waves.append(self._wave(todo, label))
             passed = sum(key in self._kept for key in self._keys(self._chosen)) if self._kept else 0
             talks, features = [wave.talks for wave in self._waves], [wave.features for wave in self._waves]
-            copies = self._copies()
-            check_budget("conversations", talks, self.recipe.budgets.conversations, passed=passed, late=copies)
+            budget, copies = self.recipe.budgets.conversations, self._written.copies
+            check_budget("conversations", talks, budget, passed=passed, late=copies)
             check_budget("features", features, self.recipe.budgets.features, self._redone_passes(), passed)
         self._replaced = replacements(self._candidates, self._chosen, self.rejections.keys())
         if self.recipe.conversations.generator == "model":
@@ -239,7 +238,7 @@ class Build:
         talks = self._pass(self._talking(silent), f"conversations{label}")
         self._talks.add(talks)
         self._measuring.spoken(talks)
-        refused = self._written.add(talk for talk in metas(talks) if isinstance(talk, Conversation))
+        refused = self._written.add(metas(talks))
         self.rejections |= {each.key: self._placed(each) for each in refused}
         # Talks that proved longer than thought leave some of these in reserve: those are not encoded.
         wanted = self._todo() if self.recipe.mixture.unit in SPOKEN else keys
@@ -261,9 +260,6 @@ class Build:
             del self.rejections[key]
         encoders = list(self.recipe.without_columns().encoders)
         return self._pass(self._encoding(self._samples_of(failed), encoders), f"features, without columns{label}")
-
-    def _copies(self) -> int:
-        return sum(refused.reason is Reason.NEAR_COPY for refused in self.rejections.values())
 
     def _redone_passes(self) -> list[Artefact]:
         return [wave.redone for wave in self._waves if wave.redone]
@@ -377,7 +373,7 @@ class Build:
         firsts = sum(self._passes.first(key) == key for key in keys)
         packed = sum(key in self._encoded for key in keys)
         kept = firsts - packed
-        copies = self._copies()
+        copies = self._written.copies
         flows = make_flows(
             self._ingested, talks, features, self._redone_passes(), refused, packed, barred, kept, copies
         )
@@ -394,14 +390,14 @@ class Build:
             self._tokenizer,
             history,
             self.exclusions,
-            make_written(self.recipe.conversations, talks, copies),
+            self._written.account(),
         )
 
     def audit(self) -> None:
         """Recounts the mixture from its tars and draws the report."""
         with self._display.progress("audit", 1) as progress:
             self.findings = audit(self._packed.folder)
-            told = {"findings": digest(self.findings), "prices": digest(self._prices)}
+            told = {"findings": digest(self.findings), "prices": digest(self.recipe.runtime.allowance.prices)}
             work = Work("report", 2, told, (self._packed.fingerprint,))
             self._report = self._workspace.once(work, self._draw)
             progress(1, 1)
@@ -409,7 +405,9 @@ class Build:
     def _draw(self, folder: Place) -> Mapping[str, int]:
         shown = look(self._packed.folder, self.ledger, self._passes, self.recipe.decode, self._roots)
         write_report(folder / REPORT, self.ledger, self.findings.findings, shown.gallery, shown.figures)
-        write_talk_page(folder / TALKS, self.ledger, shown.talk_figures, shown.talks, self._prices)
+        write_talk_page(
+            folder / TALKS, self.ledger, shown.talk_figures, shown.talks, self.recipe.runtime.allowance.prices
+        )
         return {"findings": sum(self.findings.finding_counts.values())}
 
     def publish(self) -> None:
@@ -432,11 +430,6 @@ class Build:
     def report(self) -> Place:
         """The report of the mixture in `folder`."""
         return (self.folder if self.findings.ok else self._report.folder) / REPORT
-
-    @property
-    def _prices(self) -> Prices:
-        allowance = self.recipe.runtime.allowance
-        return Prices(**allowance.model_dump(include=set(Prices.model_fields)))
 
 
 @contextmanager

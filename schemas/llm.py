@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -78,13 +79,28 @@ class EngineSpec(Record):
     )
 
 
-class AllowanceSpec(Record):
+class TokenPrices(Record):
+    """US dollars a million tokens; 0 where none is known."""
+
+    usd_per_million_input: float = Field(default=0.0, ge=0, description="Price of a million tokens of prompts.")
+    usd_per_million_output: float = Field(default=0.0, ge=0, description="Price of a million tokens of replies.")
+
+    def cost_usd(self, prompt_tokens: int, output_tokens: int) -> Fraction:
+        """What so many tokens cost, exactly, at the prices as they were written."""
+        rates = Fraction(str(self.usd_per_million_input)), Fraction(str(self.usd_per_million_output))
+        return (prompt_tokens * rates[0] + output_tokens * rates[1]) / 1_000_000
+
+
+class AllowanceSpec(TokenPrices):
     """What talk may cost. A build that would pass it stops; with a larger one the same command goes on."""
 
     tokens: int | None = Field(default=None, ge=1, description="Of prompts and replies together; none is no bound.")
     usd: float | None = Field(default=None, gt=0, description="Money; needs the prices.")
-    usd_per_million_input: float = Field(default=0.0, ge=0, description="Price of a million tokens of prompts.")
-    usd_per_million_output: float = Field(default=0.0, ge=0, description="Price of a million tokens of replies.")
+
+    @property
+    def prices(self) -> TokenPrices:
+        """Alone."""
+        return TokenPrices(**self.model_dump(include=set(TokenPrices.model_fields)))
 
 
 class ChatPreset(Record):
@@ -136,25 +152,20 @@ CHAT_PRESETS: Mapping[str, ChatPreset] = {
 """By name. Sized for H100s of 80 GB; nobody has measured them on GPUs yet, the arithmetic is tested."""
 
 
-def _named(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value not in CHAT_PRESETS:
-        raise ValueError(f"no chat model {value!r}: name one of {', '.join(CHAT_PRESETS)}, or give its fields")
-    return CHAT_PRESETS[value].model
+def _preset(part: Literal["model", "engine"]) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value not in CHAT_PRESETS:
+            raise ValueError(f"no chat {part} {value!r}: name one of {', '.join(CHAT_PRESETS)}, or give its fields")
+        return getattr(CHAT_PRESETS[value], part)
+
+    return BeforeValidator(read)
 
 
-def _served(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value not in CHAT_PRESETS:
-        raise ValueError(f"no engine {value!r}: name one of {', '.join(CHAT_PRESETS)}, or give its fields")
-    return CHAT_PRESETS[value].engine
-
-
-ChatModel = Annotated[ChatModelSpec, BeforeValidator(_named)]
+ChatModel = Annotated[ChatModelSpec, _preset("model")]
 """Of a recipe: the name of a preset, or the fields."""
-ChatEngine = Annotated[EngineSpec, BeforeValidator(_served)]
+ChatEngine = Annotated[EngineSpec, _preset("engine")]
 """Likewise."""
 
 

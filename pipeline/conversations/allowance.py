@@ -5,10 +5,10 @@ from fractions import Fraction
 from pipeline.conversations.cache import Usage
 from pipeline.conversations.engine import Completion, Prompt
 from pipeline.runtime.contract import BudgetError
+from schemas.llm import TokenPrices
 
 TEMPLATE_TOKENS = (64, 16)
 """Most that a chat template adds to a prompt, and to each of its messages."""
-_MILLION = 1_000_000
 
 
 class AllowanceError(BudgetError):
@@ -31,7 +31,9 @@ class Allowance:
     ) -> None:
         self._tokens = tokens
         self._usd = None if usd is None else Fraction(str(usd))
-        self._rates = Fraction(str(usd_per_million_input)), Fraction(str(usd_per_million_output))
+        self._prices = TokenPrices(
+            usd_per_million_input=usd_per_million_input, usd_per_million_output=usd_per_million_output
+        )
         self.spent = spent or Usage()
         self._feared = [0, 0]
         """Most tokens, of prompts and replies, of what is in flight."""
@@ -42,7 +44,7 @@ class Allowance:
         asked += self.spent.prompt_tokens + self._feared[0]
         answered += self.spent.output_tokens + self._feared[1]
         in_tokens = self._tokens is None or asked + answered <= self._tokens
-        return in_tokens and (self._usd is None or self._cost(asked, answered) <= self._usd)
+        return in_tokens and (self._usd is None or self._prices.cost_usd(asked, answered) <= self._usd)
 
     def begin(self, prompt: Prompt) -> None:
         """It is in flight."""
@@ -65,16 +67,13 @@ class Allowance:
         used = self.spent.prompt_tokens + self.spent.output_tokens
         told = [f"{used:,} of {self._tokens:,} tokens" if self._tokens is not None else f"{used:,} tokens"]
         if self._usd is not None:
-            cost = self._cost(self.spent.prompt_tokens, self.spent.output_tokens)
+            cost = self._prices.cost_usd(self.spent.prompt_tokens, self.spent.output_tokens)
             told.append(f"{float(cost):,.4f} of {float(self._usd):,.4f} USD")
         return AllowanceError(
             f"spent {' and '.join(told)} on {self.spent.requests:,} replies, and the next request may take "
             f"{asked + answered:,} tokens: raise the cap and run the same command again; "
             "replies so far are kept and cost nothing then"
         )
-
-    def _cost(self, asked: int, answered: int) -> Fraction:
-        return (asked * self._rates[0] + answered * self._rates[1]) / _MILLION
 
     def _fear(self, prompt: Prompt, sign: int) -> None:
         asked, answered = worst_tokens(prompt)

@@ -81,6 +81,16 @@ class BindingError(ContractError):
     """A reply came back under the name of another sample: a bug of the engine, never data."""
 
 
+def misbound(key: Key, address: Sha256, completion: Completion) -> BindingError | None:
+    """Why this is no reply to the prompt of that key and address; None where it is one."""
+    if (completion.key, completion.address) == (key, address):
+        return None
+    return BindingError(
+        f"the prompt of {key!r} ({address[:12]}) was answered as {completion.key!r} ({completion.address[:12]}): "
+        "let the engine carry both with the text"
+    )
+
+
 class Engine(ABC):
     """Serves one chat model. Picklable until `start`; `ask` runs on one event loop, the others on any thread."""
 

@@ -66,12 +66,11 @@ class ModelGenerator(ConversationGenerator):
     def _allowance(self, cache: RequestCache) -> Allowance:
         allowed, workers = self._service.allowance, self._service.workers
         spent = cache.usage()
-        prices = (allowed.usd_per_million_input, allowed.usd_per_million_output)
         used = spent.prompt_tokens + spent.output_tokens
-        paid = (spent.prompt_tokens * prices[0] + spent.output_tokens * prices[1]) / 1e6
+        paid = float(allowed.cost_usd(spent.prompt_tokens, spent.output_tokens))
         tokens = None if allowed.tokens is None else used + max(0, allowed.tokens - used) // workers
         usd = None if allowed.usd is None else paid + max(0.0, allowed.usd - paid) / workers
-        return Allowance(tokens, usd, *prices, spent=spent)
+        return Allowance(tokens, usd, allowed.usd_per_million_input, allowed.usd_per_million_output, spent=spent)
 
 
 def _vllm(model: ChatModelSpec, spec: EngineSpec) -> Engine:

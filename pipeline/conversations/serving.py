@@ -11,13 +11,13 @@ from functools import partial
 
 from pipeline.conversations.allowance import Allowance
 from pipeline.conversations.engine import (
-    BindingError,
     Completion,
     Engine,
     EngineLostError,
     PoisonError,
     Prompt,
     RequestError,
+    misbound,
 )  # fmt: skip
 from pipeline.conversations.suspects import Suspect, Suspects
 from schemas.base import Sha256
@@ -200,7 +200,7 @@ class Serving:
             self._barren = 0
             self._listen_anew()
         if not flight.answer.done():
-            if error := error or _misbound(flight, task.result()):
+            if error := error or misbound(flight.prompt.key, flight.address, task.result()):
                 _fail(flight, error)
             else:
                 flight.answer.set_result(task.result())
@@ -261,13 +261,3 @@ class Serving:
 def _fail(flight: Flight, error: BaseException) -> None:
     if not flight.answer.done():
         flight.answer.set_exception(error)
-
-
-def _misbound(flight: Flight, completion: Completion) -> BindingError | None:
-    asked, answered = (flight.prompt.key, flight.address), (completion.key, completion.address)
-    if asked == answered:
-        return None
-    return BindingError(
-        f"the reply to {asked[0]!r} ({asked[1][:12]}) came back as {answered[0]!r} ({answered[1][:12]}): let the "
-        "engine carry key and address with the text"
-    )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.conversations.engine import BindingError, Completion, PoisonError, Prompt, RequestError
+from pipeline.conversations.engine import Completion, PoisonError, Prompt, RequestError, misbound
 from pipeline.conversations.generator import Fault, Refusal, Reply, Request, SpokenTurn, Try
 from pipeline.conversations.merging import Layout, lay_out, merged
 from pipeline.conversations.prompts.files import load_prompt, material_of
@@ -112,11 +112,8 @@ def judge(
     request: Request, layout: Layout, prompt: Prompt, completion: Completion, writing: Writing
 ) -> tuple[SpokenTurn, ...] | Fault:
     """The talk, or the first rule that it breaks. Raises BindingError where the reply is another prompt's."""
-    if (completion.key, completion.address) != (prompt.key, prompt.address):
-        raise BindingError(
-            f"the prompt of {prompt.key!r} ({prompt.address[:12]}) was answered as {completion.key!r} "
-            f"({completion.address[:12]}): let the engine carry both with the text"
-        )
+    if error := misbound(prompt.key, prompt.address, completion):
+        raise error
     rounds = parse(completion.text, request, layout.least, layout.most, writing.limits)
     if isinstance(rounds, Fault):
         cut = completion.finish == "length"

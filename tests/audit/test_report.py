@@ -12,8 +12,9 @@ from report_cases import EMPTY, Case, Finding, make_case, make_ledger, make_samp
 from pipeline.audit.report import MOST_FINDINGS, REPORT, GalleryItem, ReportFigures, write_report
 from pipeline.audit.report_view import APOLLO_VIDEO_CATEGORIES, split_shares
 from pipeline.audit.talk_figures import TalkCounter
-from pipeline.audit.talk_page import TALKS, Prices, render_talk_page
+from pipeline.audit.talk_page import TALKS, render_talk_page
 from schemas.ledger import Asked, Count, Written
+from schemas.llm import TokenPrices
 from schemas.plan import Barred
 from schemas.sample import Category
 
@@ -101,7 +102,7 @@ def test_the_page_of_talks_is_as_sound_and_tells_what_was_refused_and_what_it_co
     for item in case.gallery:
         counter.add(item.sample)
     ledger = case.ledger.model_copy(update={"written": written})
-    page = Page(render_talk_page(ledger, counter.figures(), case.gallery, Prices(usd_per_million_input=2.0)))
+    page = Page(render_talk_page(ledger, counter.figures(), case.gallery, TokenPrices(usd_per_million_input=2.0)))
     check_page(page)
     assert page.text.count(content.split()[0]) >= 2
     told = ("1,009", "907", "83", "19", "names grounded", "211", "7 talks", "3,000,000", "500,000", "$6.00")
@@ -109,7 +110,7 @@ def test_the_page_of_talks_is_as_sound_and_tells_what_was_refused_and_what_it_co
 
 
 def test_a_page_of_no_talks_is_sound():
-    check_page(Page(render_talk_page(EMPTY, TalkCounter().figures(), (), Prices())))
+    check_page(Page(render_talk_page(EMPTY, TalkCounter().figures(), (), TokenPrices())))
 
 
 def test_anchors_lead_somewhere_and_no_id_is_given_twice():

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.loaders import create_loader
+from counted_steps import KilledError, count_steps
 from fake_engine import make_prompt, reply_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -170,29 +171,8 @@ def test_compaction_leaves_one_segment_and_readers_that_knew_the_old_ones_go_on(
     assert kept.usage() == reader.usage() == RequestCache(folder).usage() == before
 
 
-class KilledError(BaseException):
-    """Stands in for SIGKILL: nothing after it runs."""
-
-
-def count_steps(monkeypatch, action, last=None):
-    """Commits and removals of the action; it is killed right before number `last`."""
-    done = []
-
-    def counted(real):
-        def step(*arguments, **options):
-            if last is not None and len(done) >= last:
-                raise KilledError
-            done.append(real)
-            return real(*arguments, **options)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "commit", counted(files.commit))
-        for kind in (Path, S3Path):
-            patch.setattr(kind, "unlink", counted(kind.unlink))
-        action()
-    return len(done)
+STEPS = ((files, "commit"), (Path, "unlink"), (S3Path, "unlink"))
+"""Commits and removals."""
 
 
 @on_both
@@ -208,13 +188,13 @@ def test_a_compaction_that_is_killed_anywhere_changes_no_answer_and_the_next_one
         return RequestCache(folder)
 
     kept = fill()
-    steps = count_steps(monkeypatch, kept.compact)
+    steps = count_steps(monkeypatch, STEPS, kept.compact)
     assert steps >= 2 * (1 + 3)
     for last in range(steps):
         kept = fill()
         expected, used = texts(kept), kept.usage()
         with pytest.raises(KilledError):
-            count_steps(monkeypatch, kept.compact, last)
+            count_steps(monkeypatch, STEPS, kept.compact, last)
         for reader in (RequestCache(folder), kept):
             assert texts(reader) == expected
             assert reader.usage() == used

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from counted_steps import KilledError, count_steps
 from mini import contents, mini_recipe, mixture, write_recipe
 from rich.console import Console
 
@@ -144,14 +145,14 @@ def test_a_requeue_that_is_killed_anywhere_leaves_a_workspace_whose_next_build_i
     refused = read_quarantine(recipe)
     before = contents(tmp_path / "out")
     shutil.copytree(tmp_path / "workspace", tmp_path / "kept")
-    steps = count_steps(monkeypatch, lambda: requeue(recipe, refused))
+    steps = count_steps(monkeypatch, STEPS, lambda: requeue(recipe, refused))
     assert steps >= 6
     mended = None
     for last in range(steps):
         shutil.rmtree(tmp_path / "workspace")
         shutil.copytree(tmp_path / "kept", tmp_path / "workspace")
         with pytest.raises(KilledError):
-            count_steps(monkeypatch, lambda: requeue(recipe, refused), last)
+            count_steps(monkeypatch, STEPS, lambda: requeue(recipe, refused), last)
         build(recipe)  # nothing is mended yet: what is tried again fails again
         assert contents(tmp_path / "out") == before
     mend(tmp_path, whole, keep_times=True)
@@ -161,29 +162,8 @@ def test_a_requeue_that_is_killed_anywhere_leaves_a_workspace_whose_next_build_i
     assert mended == fresh(recipe, tmp_path)
 
 
-class KilledError(BaseException):
-    """Stands in for SIGKILL: nothing after it runs."""
-
-
-def count_steps(monkeypatch, action, last=None):
-    """Renames, removals and commits of the action; it is killed right before number `last`."""
-    done = []
-
-    def counted(real):
-        def step(*arguments, **options):
-            if last is not None and len(done) >= last:
-                raise KilledError
-            done.append(real)
-            return real(*arguments, **options)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        for name in ("rename", "replace", "unlink"):
-            patch.setattr(Path, name, counted(getattr(Path, name)))
-        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-        action()
-    return len(done)
+STEPS = ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree"))
+"""Renames, removals and commits."""
 
 
 def test_amend_takes_a_requeued_sample_in_and_keeps_the_others(tmp_path):
