@@ -70,7 +70,7 @@ def _frames(needed: Capacity) -> str:
 
 def _tokens(needed: Capacity) -> list[Row]:
     if not needed.talks:
-        return [("tokens generated", "0: the template costs nothing")]
+        return [("tokens generated", "0: no chat model is asked")]
     return [
         ("talks generated", needed.talks),
         ("prompt tokens", needed.prompt_tokens),

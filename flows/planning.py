@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.at_hand import absent_data
 from flows.yaml_file import load, packaged
+from pipeline.conversations.forecast import CHARACTERS_A_TOKEN, TOKENS_A_ROUND, forecast
 from pipeline.decode.grid import plan_clips
 from pipeline.plan.apportion import apportion
 from pipeline.plan.capacity import capacity
@@ -20,6 +21,10 @@ from schemas.recipe import Recipe
 from schemas.sample import Modality, Sample
 from schemas.workload import StatedCount, StatedWorkload, Workload
 
+ESTIMATED = (
+    f"tokens of talks are estimated: {CHARACTERS_A_TOKEN} characters of a prompt are one, a round is written with "
+    f"{TOKENS_A_ROUND}, and what the rules will refuse is not counted"
+)
 WORKLOADS = "workloads"
 """The folder of this package with ready statements, each named as the recipe that it is for."""
 
@@ -110,9 +115,16 @@ def plan_counted(
     exclusions: Sequence[ExclusionList] = (),
 ) -> Plan:
     """The plan of samples that were ingested. Raises InputError for rates that do not fit."""
-    workload = counted(chosen, recipe, lambda ns, cap: clips_of_span(ns, recipe.decode, cap))
-    notes = tuple(_told(each, barred) for each in exclusions)
-    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred), notes=notes)
+    workload = counted(
+        chosen,
+        recipe,
+        lambda ns, cap: clips_of_span(ns, recipe.decode, cap),
+        lambda sample: forecast(sample, recipe.conversations, recipe.seed),
+    )
+    notes = [_told(each, barred) for each in exclusions]
+    if workload.total.talks:
+        notes.append(ESTIMATED)
+    return _plan(recipe, workload, rates, quotas=tuple(quotas), barred=tuple(barred), notes=tuple(notes))
 
 
 def _told(exclusions: ExclusionList, barred: Sequence[Barred]) -> str:

@@ -19,6 +19,26 @@ from schemas.sources import SourceSpec
 from schemas.units import Unit
 
 
+class WrittenFor(Record):
+    """Samples that a chat model is asked about; by default all but texts."""
+
+    modalities: tuple[Modality, ...] = Field(
+        default=(Modality.IMAGE, Modality.MULTI_IMAGE, Modality.VIDEO), min_length=1,
+        description="Samples of these modalities only; a text shows nothing to talk about.",
+    )  # fmt: skip
+    categories: tuple[Category, ...] = Field(default=(), description="Of these categories only; () is all.")
+
+    @model_validator(mode="after")
+    def _check_modalities(self) -> Self:
+        if Modality.TEXT in self.modalities:
+            raise ValueError("no model is asked about a text, which shows nothing: leave text out of modalities")
+        return self
+
+    def takes(self, modality: Modality, category: Category) -> bool:
+        """Whether a model is asked about such a sample."""
+        return modality in self.modalities and (not self.categories or category in self.categories)
+
+
 class ConversationSpec(Record):
     """How annotations become talk."""
 
@@ -28,6 +48,10 @@ class ConversationSpec(Record):
     )
     model: ChatModel | None = Field(
         default=None, description="The chat model: a preset's name, such as llama-3.1-70b-instruct, or its fields."
+    )
+    written_for: WrittenFor = Field(
+        default=WrittenFor(),
+        description="Samples whose talk the chat model writes; that of the others is worded by the template.",
     )
     min_turns: int = Field(
         default=2, ge=1, le=32, description="Fewest rounds of a talk that the chat model writes."

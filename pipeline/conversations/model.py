@@ -12,7 +12,6 @@ from pipeline.conversations.asking import Asker
 from pipeline.conversations.cache import RequestCache
 from pipeline.conversations.engine import Engine
 from pipeline.conversations.generator import ConversationGenerator, Refusal, Reply, Request
-from pipeline.conversations.talk_schema import Limits
 from pipeline.conversations.writing import Writing, write
 from pipeline.storage.places import place
 from schemas.base import Record
@@ -36,12 +35,9 @@ class ModelGenerator(ConversationGenerator):
 
     def __init__(self, spec: ConversationSpec, service: Service, engine: Engine | None = None) -> None:
         """`engine` stands in for the one that `service` names."""
-        if spec.model is None:
-            raise ValueError("conversations.model is not given: name the chat model")
-        limits = Limits(question=spec.max_question_characters, reply=spec.max_answer_characters)
-        self._writing = Writing(model=spec.model, limits=limits, tries=spec.tries, rules=spec.checks)
+        self._writing = Writing.of(spec)
         self._service = service
-        self._engine = engine or build_engine(spec.model, service.engine)
+        self._engine = engine or build_engine(self._writing.model, service.engine)
         self._asker: Asker | None = None
 
     def setup(self) -> None:

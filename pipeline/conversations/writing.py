@@ -7,7 +7,7 @@ that a run that is resumed finds what it has already paid for.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from pipeline.conversations.validators import RULES, STRUCTURAL, find_fault
 from schemas.base import Record, digest
 from schemas.conversation import Effort
 from schemas.llm import ChatModelSpec
+from schemas.recipe import ConversationSpec, WrittenFor
 from schemas.sample import Generator
 
 Ask = Callable[[Prompt], Awaitable[Completion]]
@@ -42,16 +43,36 @@ class Writing(Record):
 
     model: ChatModelSpec
     limits: Limits = Limits()
+    written_for: WrittenFor = WrittenFor()
     tries: int = Field(default=3, ge=1, le=16, description="Replies asked for before a sample is given up.")
     rules: Literal["structural", "strict"] = Field(
         default="strict",
         description="`strict` also judges language and grounding; `structural` is for models that know nothing.",
     )
 
+    @classmethod
+    def of(cls, spec: ConversationSpec) -> Self:
+        """As a recipe has it. Raises ValueError where it names no model."""
+        if spec.model is None:
+            raise ValueError("conversations.model is not given: name the chat model")
+        return cls(
+            model=spec.model,
+            limits=Limits(question=spec.max_question_characters, reply=spec.max_answer_characters),
+            written_for=spec.written_for,
+            tries=spec.tries,
+            rules=spec.checks,
+        )
+
+    def layout(self, request: Request) -> Layout:
+        """`lay_out`; no round is written about a sample that `written_for` leaves out."""
+        layout = lay_out(request)
+        taken = self.written_for.takes(request.modality, request.category)
+        return layout if taken else layout._replace(least=0, most=0)
+
 
 async def write(request: Request, ask: Ask, writing: Writing) -> Reply | Refusal:
     """The talk of one request. Raises BindingError, and what `ask` raises but RequestError and PoisonError."""
-    layout = lay_out(request)
+    layout = writing.layout(request)
     pairs = merged(request, layout.pairs, ())
     if not layout.most:
         (reply,) = TemplateGenerator().generate([request])

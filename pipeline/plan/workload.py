@@ -14,13 +14,20 @@ from schemas.workload import PartWork, StatedPart, StatedWorkload, Workload
 ClipsOf = Callable[[int, int | None], int]
 """Clips of a span of so many nanoseconds; the second argument, where given, is the most a film may have."""
 
+TalksOf = Callable[[Sample], Mapping[str, int]]
+"""`talks`, `prompt_tokens` and `reply_tokens` of a sample; none where no model is asked about it."""
 
-def counted(chosen: Iterable[Sample], recipe: Recipe, clips_of: ClipsOf) -> Workload:
-    """The workload of samples that were probed, a part a stratum. Templates talk, so no token is generated."""
+
+def counted(
+    chosen: Iterable[Sample], recipe: Recipe, clips_of: ClipsOf, talks_of: TalksOf = lambda _: {}
+) -> Workload:
+    """The workload of samples that were probed, a part a stratum."""
     parts: dict[str, Counter[str]] = {}
     for sample in chosen:
         stratum = Stratum(split=sample.split, modality=sample.modality, source=sample.source)
-        parts.setdefault(stratum.label, Counter()).update(work_of(sample, recipe, clips_of))
+        part = parts.setdefault(stratum.label, Counter())
+        part.update(work_of(sample, recipe, clips_of))
+        part.update(talks_of(sample))
     return Workload(
         origin="counted",
         parts=tuple(PartWork.model_validate({"part": label, **parts[label]}) for label in sorted(parts)),
@@ -28,7 +35,7 @@ def counted(chosen: Iterable[Sample], recipe: Recipe, clips_of: ClipsOf) -> Work
 
 
 def work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, int]:
-    """The fields of a `Work` of one sample."""
+    """The fields of a `Work` of one sample, but those of its talk."""
     spans = [_span_ns(medium) for medium in sample.media if medium.kind == "video"]
     clips = sum(clips_of(span, None) for span in spans)
     with_frames = recipe.shards.carries_frames(sample.modality, sample.category)

@@ -59,7 +59,7 @@ class Stage(ABC, Generic[In, Out]):
 
 def calls_at_once(stages: Sequence[Stage[Any, Any]]) -> int:
     """Batches that a chain takes side by side: as many as each of its stages allows."""
-    return min(stage.calls_at_once for stage in stages)
+    return min((stage.calls_at_once for stage in stages), default=1)
 
 
 class ContractError(RuntimeError):

@@ -20,8 +20,8 @@ from schemas.ledger import Ledger
 from schemas.sample import Split
 
 COLUMN = "internvideo2"
-TOLD = {"ledger.json", "README.md", "report.html", "talks.html"}
-"""Files that tell what a mixture holds."""
+TOLD = {"ledger.json", "README.md", "report.html"}
+"""Files that tell which columns a mixture has."""
 
 
 MADE = {}

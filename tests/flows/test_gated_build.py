@@ -73,7 +73,7 @@ def test_a_generator_that_the_gate_denies_is_a_mistake_in_the_recipe(tmp_path):
     path.write_text(path.read_text().replace("heldout_total: 4", "heldout_total: 4\n  annotators: {deny: [temp*]}"))
     done = mixture("validate", path)
     assert done.returncode == 2
-    assert "conversations.generator is 'template', which mixture.annotators.deny shuts out" in done.stderr
+    assert "conversations are written by 'template', which mixture.annotators.deny shuts out" in done.stderr
 
 
 @pytest.mark.parametrize(

