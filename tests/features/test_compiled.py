@@ -23,6 +23,9 @@ def engine(architecture: str, **changes) -> Engine:
     return Engine(encoder, torch.device("cpu"), clips_at_once=8)
 
 
+pytestmark = pytest.mark.slow  # compilers take half a minute a graph
+
+
 @pytest.fixture(scope="module")
 def engines():
     return {architecture: engine(architecture) for architecture in ARCHITECTURES}

@@ -1,13 +1,17 @@
 """A mixture small enough to build in seconds: rendered shapes, and a LLaVA folder with planted faults."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import yaml
+from fork_server import ForkServer
 from PIL import Image
 
 from schemas.recipe import Recipe
@@ -90,10 +94,31 @@ def texts_only(folder, **changes):
     return write_recipe(folder, {**data, **changes})
 
 
-def mixture(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a user does, in a process of its own."""
+def mixture(
+    *arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user does, in a process of its own.
+
+    In an environment that comes again it is forked from a process that has the imports already: these take longer
+    than most of what is built here.
+    """
+    held = {name: value for name, value in (env or os.environ).items() if name != "PYTEST_CURRENT_TEST"}
+    if server := _server(frozenset(held.items())):
+        return server.completed(arguments, str(cwd or Path.cwd()))
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=held, cwd=cwd)
+
+
+_SERVERS: dict[frozenset[tuple[str, str]], ForkServer | None] = {}
+
+
+def _server(env: frozenset[tuple[str, str]]) -> ForkServer | None:
+    """None where the environment is met for the first time."""
+    if env in _SERVERS and _SERVERS[env] is None:
+        folder = tempfile.TemporaryDirectory()
+        server = _SERVERS[env] = ForkServer(dict(env), Path(folder.name) / "log", traps=False)
+        atexit.register(lambda: (server.stop(), folder.cleanup()))
+    return _SERVERS.setdefault(env, None)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

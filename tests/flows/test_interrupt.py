@@ -11,7 +11,8 @@ import pytest
 from mini import contents, environment, mini_recipe, mixture, write_recipe
 
 
-@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["local", "ray"])
 def test_ctrl_c_is_one_line_and_130_and_the_same_command_takes_up_from_there(tmp_path, runner):
     path = write_recipe(tmp_path, mini_recipe(tmp_path))
     arguments = ["build", str(path), "--runner", runner]

@@ -74,6 +74,7 @@ def killed_until_done(undisturbed, folder, kills: int, seed: int, options: list[
     return hit
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(undisturbed, tmp_path):
     hit = killed_until_done(undisturbed, tmp_path, kills=3, seed=1, options=["--runner", "local"])
     assert hit > 0, "no kill landed: the test proved nothing"
