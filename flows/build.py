@@ -14,7 +14,7 @@ from functools import cached_property
 
 from flows.account import CUTS, make_account, make_flows
 from flows.amend import Base, find_base, rearrange
-from flows.at_hand import need_data, need_terms
+from flows.at_hand import need_data, need_engine, need_terms
 from flows.columns import Readers, refuse
 from flows.display import Display
 from flows.exclusion_files import read_exclusions
@@ -148,6 +148,7 @@ class Build:
             self._base = find_base(self.recipe, self._workspace, self._tokenizer) if self._amend else None
             # What weights are found now is what every worker must take.
             self._stamps = {name: weights_stamp(spec.weights) for name, spec in self.recipe.encoders.items()}
+            need_engine(self.recipe)
         self._begun = True
         for spec in self.recipe.sources:
             opened = Opened(spec, self._workspace)

@@ -15,6 +15,11 @@ from pydantic import Field
 from pipeline.runtime.contract import ContractError
 from schemas.base import Key, Record, Sha256, digest
 
+NO_VLLM = (
+    "vLLM is not installed: pip install 'video-mixture[vllm]' wherever workers run, "
+    "or name a server that is up: runtime.engine: {kind: endpoint, url: http://host:8000/v1}"
+)
+
 
 class Message(Record):
     """One message of a prompt, as chat templates take it."""

@@ -111,6 +111,7 @@ def damaged(whole: Path, folder: Path, rng: random.Random) -> None:
         (folder / "ledger.json").unlink()
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**32), quick=st.booleans())
 def test_the_report_is_byte_identical_for_any_number_of_workers(whole, tmp_path_factory, seed, quick):

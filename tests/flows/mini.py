@@ -99,26 +99,33 @@ def mixture(
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user does, in a process of its own.
 
-    In an environment that comes again it is forked from a process that has the imports already: these take longer
-    than most of what is built here.
+    In the tests' own environment, or another that comes again, it is forked from a process that has the imports
+    already: these take longer than most of what is built here.
     """
-    held = {name: value for name, value in (env or os.environ).items() if name != "PYTEST_CURRENT_TEST"}
-    if server := _server(frozenset(held.items())):
+    shell = held(env or os.environ)
+    if server := _server(frozenset(shell.items())):
         return server.completed(arguments, str(cwd or Path.cwd()))
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=held, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=shell, cwd=cwd)
+
+
+def held(env: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment does not change from test to test."""
+    return {name: value for name, value in env.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 _SERVERS: dict[frozenset[tuple[str, str]], ForkServer | None] = {}
 
 
 def _server(env: frozenset[tuple[str, str]]) -> ForkServer | None:
-    """None where the environment is met for the first time."""
-    if env in _SERVERS and _SERVERS[env] is None:
+    """None where an environment is met for the first time that may not come again."""
+    if env not in _SERVERS and env != frozenset(held(os.environ).items()):
+        _SERVERS[env] = None
+    elif _SERVERS.get(env) is None:
         folder = tempfile.TemporaryDirectory()
         server = _SERVERS[env] = ForkServer(dict(env), Path(folder.name) / "log", traps=False)
         atexit.register(lambda: (server.stop(), folder.cleanup()))
-    return _SERVERS.setdefault(env, None)
+    return _SERVERS[env]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -30,6 +30,7 @@ def damaged(pair, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_difference_is_told_to_people_and_programs_and_is_no_finding(pair):
     before, after = pair
     done = mixture("audit", after, "--against", before)

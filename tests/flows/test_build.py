@@ -103,7 +103,8 @@ def test_a_lost_output_is_made_again_from_the_workspace(built):
     assert contents(built / "out") == before
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_ray_with_any_number_of_workers_gives_the_local_bytes(built, tmp_path, workers):
     options = [
         "--runner",

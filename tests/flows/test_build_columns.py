@@ -108,6 +108,7 @@ def test_a_column_that_comes_later_is_the_one_that_comes_first(home, late):
     assert found == [2]  # one pass over the media for both encoders
 
 
+@pytest.mark.slow
 def test_ray_adds_the_same_column(home, plain, late):
     folder = shutil.copytree(plain, home / "on-ray")
     build(write_recipe(home, recipe(home)), folder, "--runner", "ray", "--workers", 2)
@@ -200,6 +201,7 @@ def test_a_sample_of_the_shards_that_is_no_candidate_any_more_is_named(tmp_path)
         samples_in(tmp_path, samples)
 
 
+@pytest.mark.slow
 def test_tuned_encoders_give_new_columns_and_nothing_else(home):
     """After training stage 2 its checkpoints are the encoders' weights."""
     data = recipe(home)

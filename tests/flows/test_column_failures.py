@@ -98,6 +98,7 @@ def film_of(folder):
     raise AssertionError("the mini mixture has films")
 
 
+@pytest.mark.slow
 def test_a_columns_encoder_that_kills_its_worker_costs_its_column_and_no_sample(home, plain, tmp_path):
     key, _ = film_of(plain)
     with pytest.raises(ColumnError, match=f"1 of 40 samples fail, such as {key} .*ended its worker"):
@@ -130,6 +131,7 @@ def test_other_bytes_of_the_same_size_and_time_give_no_features_to_old_shards(ho
         run(recipe(home, whole))
 
 
+@pytest.mark.slow
 def test_shards_that_are_made_again_with_other_samples_get_a_column_of_their_own(home, tmp_path):
     wanted = recipe(home, tmp_path, budgets={"features": "1/2"})
     run(wanted)
@@ -167,6 +169,7 @@ def test_the_order_of_encoders_is_part_of_what_a_training_is_of(home, whole):
     assert train_work(turned).fingerprint != first
 
 
+@pytest.mark.slow
 def test_a_line_separator_in_a_file_name_does_not_end_later_builds(home, tmp_path):
     folder = tmp_path / "own"
     shutil.copytree(home[0] / "own", folder)

@@ -36,6 +36,7 @@ def test_a_source_that_a_gate_bars_is_told_before_anything_costly(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_barred_is_counted_and_changes_no_shard(tmp_path):
     plain, gated = tmp_path / "plain", tmp_path / "gated"
     for folder, recipe in ((plain, mini_recipe), (gated, lambda at: gated_recipe(at, web=0, chat=0))):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from mini import TALK, mini_recipe, mixture, write_recipe
 
+from flows import at_hand
 from flows.plan_rows import hours, size, takes_rows
 from flows.planning import choose_statement, clips_of_span, load_workload, plan_stated
 from flows.rates_file import load_rates
@@ -53,14 +55,15 @@ def test_apollos_sft_parts_are_the_largest_remainder_quotas_of_its_shares():
 def test_recipe_and_statement_of_apollo_ask_for_the_same_samples_part_by_part():
     recipe = load_recipe(APOLLO)
     parts = {part.part: part for part in load_workload(APOLLO).parts}
-    found = {}
+    part_of, plenty = {}, {}
     for source in recipe.sources:
-        stage, _, modality = source.name.replace("multi-image", "multi_image").partition("-")
-        found[Stratum(split=Split.TRAIN, modality=Modality(modality), source=source.name)] = 10**7
+        stage, modality = source.name.replace("multi-image", "multi_image").split("-")[:2]
+        part_of[source.name] = f"{stage}/{modality}"
+        plenty[Stratum(split=Split.TRAIN, modality=Modality(modality), source=source.name)] = 10**7
         assert parts[f"{stage}/{modality}"].modality == modality
-    asked = {
-        q.stratum.source.replace("-", "/", 1).replace("-", "_"): q.samples for q in quotas(recipe.mixture, found)
-    }
+    asked = Counter()
+    for quota in quotas(recipe.mixture, plenty):
+        asked[part_of[quota.stratum.source]] += quota.samples
     assert asked == {name: part.samples.value for name, part in parts.items()}
 
 
@@ -183,6 +186,17 @@ def test_a_mixture_is_not_built_before_its_terms_are_filled_in(alone):
     assert "FILL-IN is no licence and no annotator, in source sft-text" in done.stderr
     filled = mixture("build", small_apollo(alone, licence="CC0-1.0", annotator="human"), cwd=alone)
     assert "weights 'weights/siglip-so400m-patch14-384': no such file or folder" in filled.stderr
+
+
+def test_a_chat_model_without_its_engine_is_told_before_any_work(alone, monkeypatch):
+    path = small_apollo(alone, licence="CC0-1.0", annotator="human")
+    monkeypatch.setattr(at_hand, "find_spec", lambda _: None)
+    recipe = load_recipe(str(path))
+    with pytest.raises(InputError, match=r"vLLM is not installed: pip install 'video-mixture\[vllm\]'"):
+        at_hand.need_engine(recipe)
+    elsewhere = recipe.runtime.model_copy(update={"runner": "ray"})
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    at_hand.need_engine(recipe.model_copy(update={"runtime": elsewhere}))  # its workers may have it
 
 
 def test_a_stated_plan_that_is_not_the_recipes_says_in_what(tmp_path):

@@ -101,9 +101,8 @@ def test_a_process_without_write_permission_says_so(recipe, tmp_path, option):
     assert not list(closed.iterdir())
 
 
-@pytest.mark.parametrize(
-    "limit", [20_000, *(pytest.param(each, marks=pytest.mark.slow) for each in (120_000, 400_000))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [20_000, 120_000, 400_000])
 def test_a_disk_that_takes_no_more_is_told_and_the_same_command_ends_it(tmp_path, limit):
     """A limit on the size of a file stands for a full disk: the kernel refuses in the middle of a write."""
     recipe = write_recipe(tmp_path, mini_recipe(tmp_path))

@@ -166,6 +166,7 @@ STEPS = ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree
 """Renames, removals and commits."""
 
 
+@pytest.mark.slow
 def test_amend_takes_a_requeued_sample_in_and_keeps_the_others(tmp_path):
     for keep_times in (False, True):
         folder = tmp_path / str(keep_times)

@@ -91,6 +91,7 @@ def test_shares_hold_in_every_unit_to_the_last_sample_of_a_stratum(tmp_path, uni
     assert (out / "tokenizer.json").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_chosen_by_turns_does_not_depend_on_what_the_others_were_thought_to_be(tmp_path, monkeypatch):
     mixture = {"total": 100, "unit": "turns", "shares": SHARES}
     keys = []

@@ -5,6 +5,7 @@ from mini import contents, mini_recipe, write_recipe
 from rich.console import Console
 from writing_engine import WritingEngine
 
+import flows.build
 from flows.build import Build
 from flows.display import Display
 from flows.planning import plan_counted
@@ -35,6 +36,7 @@ def recipe_in(folder, **changes):
 
 def build(recipe, engine, monkeypatch):
     monkeypatch.setitem(model.ENGINES, "vllm", lambda *_: engine)
+    monkeypatch.setattr(flows.build, "need_engine", lambda _: None)
     running = Build(recipe, LocalRunner(), Display(Console(quiet=True)))
     running.run()
     return running

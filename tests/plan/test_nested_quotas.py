@@ -87,6 +87,7 @@ def test_every_level_sums_to_the_whole_above_it(case):
             assert abs(wanted[stratum(source, category=category)] - exact) < 1
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=100)
 def test_the_greatest_total_that_is_told_can_be_met_and_no_greater_one_below_what_was_asked(case):

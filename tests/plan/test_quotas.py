@@ -59,6 +59,7 @@ def test_quotas_follow_shares_then_weights():
     }
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.integers(0, 30), st.integers(0, 200), st.integers(0, 200))
 @settings(max_examples=80)
 def test_the_greatest_total_that_is_named_can_be_met_and_the_next_cannot(total, text, a, b):

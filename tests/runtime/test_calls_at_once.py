@@ -90,6 +90,7 @@ def test_a_failure_ends_a_ray_run_though_other_calls_of_its_worker_wait(tmp_path
         run_pass(Workspace(tmp_path), toy_pass(["a", "fail", "b"], [Waits()], 1), ray_runner, quiet)
 
 
+@pytest.mark.slow
 def test_whoever_shares_a_worker_with_poison_is_not_blamed(tmp_path, ray_runner):
     texts = ["a", "b", "kill", "c", "d", "e", "kill", "f", "g", "h"]
     stages = (Upper(), Deadly(str(tmp_path), calls_at_once=4))

@@ -138,6 +138,7 @@ def test_a_worker_that_dies_once_is_replaced_and_its_batch_redone(tmp_path, ray_
     assert sizes.count("3") == 1, "the batch is redone as a whole before its records are tried alone"
 
 
+@pytest.mark.slow
 def test_the_others_work_while_a_dead_worker_is_replaced(tmp_path, ray_runner):
     (tmp_path / "marks").mkdir()
     job_pass = toy_pass(["a"] * 20 + ["kill once"] + ["a"] * 40, [Upper(), Reloads(str(tmp_path / "marks"))], 1)
@@ -155,6 +156,7 @@ def test_a_record_that_kills_its_worker_each_time_is_rejected_alone(tmp_path, ra
     assert [(r.key, r.reason) for r in outcomes(done, Rejection)] == [("k001", Reason.POISON)]
 
 
+@pytest.mark.slow
 def test_a_neighbour_of_a_record_that_kills_its_worker_is_never_blamed(tmp_path, ray_runner):
     """One actor, which has a batch of one record in work and another one waiting."""
     with RayRunner(workers=1, call_deadline_s=60) as runner:

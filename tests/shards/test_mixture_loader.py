@@ -119,6 +119,7 @@ def test_a_broken_shard_in_a_worker_is_an_error_with_its_name(folder, tmp_path):
         list(loader(tmp_path, 2, epochs=1))
 
 
+@pytest.mark.slow
 def test_what_workers_skip_is_counted_where_it_is_consumed(tmp_path):
     made.build(tmp_path)
     (tmp_path / "shards/train-000002.tar").unlink()
