@@ -20,7 +20,7 @@ def forecast(sample: Sample, spec: ConversationSpec, seed: int) -> Mapping[str, 
     Whether a model is asked, what it reads and how many rounds it writes at most is what the build will do; tokens
     are estimated. Nothing is counted for replies that will be refused.
     """
-    if spec.generator == "template":
+    if spec.generator == "template" or not spec.written_for.takes(sample.modality, sample.category):
         return {}
     writing = Writing.of(spec)
     request = build_request(sample, seed, spec.max_turns, spec.min_turns)
