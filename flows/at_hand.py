@@ -1,9 +1,8 @@
 """Whether what a recipe names lies where it says: told at once, before the first hour of work."""
 
 import os
-from importlib.util import find_spec
 
-from pipeline.conversations.engine import NO_VLLM
+from pipeline.conversations.engine import need_vllm
 from pipeline.storage.places import place
 from schemas.base import InputError
 from schemas.recipe import Recipe
@@ -38,5 +37,5 @@ def need_terms(recipe: Recipe) -> None:
 def need_engine(recipe: Recipe) -> None:
     """Raises InputError where the chat model's engine cannot run here; of a cluster its workers tell."""
     elsewhere = recipe.runtime.runner == "ray" and "RAY_ADDRESS" in os.environ
-    if recipe.engine and recipe.engine.kind == "vllm" and not elsewhere and find_spec("vllm") is None:
-        raise InputError(NO_VLLM)
+    if recipe.engine and recipe.engine.kind == "vllm" and not elsewhere:
+        need_vllm()

@@ -129,10 +129,7 @@ def _run(order: Order, trap: Any) -> None:
     try:
         main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-        if end.code and not code:  # as the interpreter has it
-            print(end.code, file=sys.stderr)  # noqa: T201
-            code = 1
+        code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - told, and then it ends
         traceback.print_exc()
         code = 1

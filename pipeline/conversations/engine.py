@@ -8,17 +8,13 @@ A prompt carries the sample's key and its own address, and the completion carrie
 """
 
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import Field
 
 from pipeline.runtime.contract import ContractError
-from schemas.base import Key, Record, Sha256, digest
-
-NO_VLLM = (
-    "vLLM is not installed: pip install 'video-mixture[vllm]' wherever workers run, "
-    "or name a server that is up: runtime.engine: {kind: endpoint, url: http://host:8000/v1}"
-)
+from schemas.base import InputError, Key, Record, Sha256, digest
 
 
 class Message(Record):
@@ -94,6 +90,15 @@ def misbound(key: Key, address: Sha256, completion: Completion) -> BindingError 
         f"the prompt of {key!r} ({address[:12]}) was answered as {completion.key!r} ({completion.address[:12]}): "
         "let the engine carry both with the text"
     )
+
+
+def need_vllm() -> None:
+    """Raises InputError where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        raise InputError(
+            "vLLM is not installed: pip install 'video-mixture[vllm]' wherever workers run, "
+            "or name a server that is up: runtime.engine: {kind: endpoint, url: http://host:8000/v1}"
+        )
 
 
 class Engine(ABC):

@@ -21,7 +21,7 @@ def forecast(sample: Sample, spec: ConversationSpec, seed: int) -> Mapping[str, 
     are estimated. Nothing is counted for replies that will be refused.
     """
     if spec.generator == "template" or not spec.written_for.takes(sample.modality, sample.category):
-        return {}
+        return {}  # most samples of a mixture: nothing is built for them
     writing = Writing.of(spec)
     request = build_request(sample, seed, spec.max_turns, spec.min_turns)
     layout = writing.layout(request)

@@ -12,10 +12,9 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pipeline.conversations.engine import NO_VLLM, Completion, Engine, EngineLostError, Prompt, RequestError
+from pipeline.conversations.engine import Completion, Engine, EngineLostError, Prompt, RequestError, need_vllm
 from pipeline.conversations.processes import OWNER, end, family
 from schemas.base import InputError
 from schemas.llm import ChatModelSpec, EngineSpec
@@ -64,8 +63,7 @@ class VllmEngine(Engine):
     def start(self) -> None:
         """Loads the model, which takes from seconds to minutes. Raises InputError, EngineLostError."""
         self.stop()
-        if find_spec("vllm") is None:
-            raise InputError(NO_VLLM)
+        need_vllm()
         with _STARTING:
             _settle_environment(self._spec)
             config = self._config()

@@ -18,6 +18,7 @@ from flows.planning import choose_statement, clips_of_span, load_workload, plan_
 from flows.rates_file import load_rates
 from flows.recipe_file import load_recipe
 from flows.yaml_file import FileError, packaged, parse
+from pipeline.conversations import engine
 from pipeline.plan.apportion import apportion
 from pipeline.plan.quotas import quotas
 from pipeline.plan.workload import stated
@@ -190,7 +191,7 @@ def test_a_mixture_is_not_built_before_its_terms_are_filled_in(alone):
 
 def test_a_chat_model_without_its_engine_is_told_before_any_work(alone, monkeypatch):
     path = small_apollo(alone, licence="CC0-1.0", annotator="human")
-    monkeypatch.setattr(at_hand, "find_spec", lambda _: None)
+    monkeypatch.setattr(engine, "find_spec", lambda _: None)
     recipe = load_recipe(str(path))
     with pytest.raises(InputError, match=r"vLLM is not installed: pip install 'video-mixture\[vllm\]'"):
         at_hand.need_engine(recipe)

@@ -135,7 +135,9 @@ def test_a_worker_that_dies_once_is_replaced_and_its_batch_redone(tmp_path, ray_
     assert [outcome.annotations[0].text for outcome in outcomes(done, Sample)] == ["A", "KILL ONCE", "B", "C"]
     sizes = (tmp_path / "marks" / "sizes").read_text().split()
     # The batch of one may have shared the worker that died, and then it is done again too.
-    assert sizes.count("3") == 1, "the batch is redone as a whole before its records are tried alone"
+    assert sorted(sizes) in (["1", "3"], ["1", "1", "3"]), (
+        "the batch is redone as a whole before its records are tried alone"
+    )
 
 
 @pytest.mark.slow
