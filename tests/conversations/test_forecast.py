@@ -13,7 +13,7 @@ from pipeline.conversations.forecast import CHARACTERS_A_TOKEN, TOKENS_A_ROUND, 
 from pipeline.conversations.stage import build_request
 from pipeline.conversations.writing import Writing, write
 from schemas.recipe import ConversationSpec, WrittenFor
-from schemas.sample import Caption, Category, Modality
+from schemas.sample import Caption, Category, Modality, QuestionAnswer
 
 SEED = 3
 
@@ -77,6 +77,14 @@ FILM, PICTURE = (make_sample(Caption(text="A dog runs."), modality=m) for m in (
 def test_a_model_is_asked_about_what_it_is_to_write_for_and_no_other(written_for, sample, is_asked):
     spec = spec_of(written_for=written_for)
     assert len(asked(sample, spec)) == forecast(sample, spec, SEED).get("talks", 0) == is_asked
+
+
+def test_no_talk_is_foreseen_where_the_annotated_pairs_fill_it():
+    pairs = [QuestionAnswer(question=f"What is number {each}?", answer="A dog.") for each in range(2)]
+    sample = make_sample(Caption(text="A dog runs."), *pairs)
+    for room in (2, 3):
+        spec = spec_of(max_turns=room)
+        assert len(asked(sample, spec)) == forecast(sample, spec, SEED).get("talks", 0) == room - 2
 
 
 def test_no_model_is_asked_about_texts_whatever_a_recipe_says():
