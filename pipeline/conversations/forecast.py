@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from pipeline.conversations.generator import build_request
 from pipeline.conversations.prompts.notes import messages
-from pipeline.conversations.stage import build_request
 from pipeline.conversations.writing import Writing
 from schemas.recipe import ConversationSpec
 from schemas.sample import Sample

@@ -9,15 +9,16 @@ An engine that batches, retries or reorders must let them travel with the text, 
 and never look them up again by position: that is how texts come to belong to other videos.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Key, Nanoseconds, Record, Sha256
+from schemas.base import Key, Nanoseconds, Record, Sha256, canonical_json
 from schemas.conversation import Effort, text_digest
-from schemas.sample import Category, Generator, Modality, QuestionAnswer, TimedEvent
+from schemas.sample import Caption, Category, Generator, MediaRef, Modality, QuestionAnswer, Sample, TimedEvent
 
 MAX_CHARACTERS = 20_000
 """Longest content of one turn, in characters; `schemas.conversation.Turn` holds no more."""
@@ -139,3 +140,40 @@ class ConversationGenerator(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Frees what `setup` took; always called, also after an error."""
+
+
+def build_request(sample: Sample, seed: int, max_turns: int, min_turns: int = 1) -> Request:
+    """What may be said of `sample`: events need a film, captions a picture; a blank text says nothing."""
+    seen = sample.modality is not Modality.TEXT
+    filmed = sample.modality is Modality.VIDEO
+    questions = [a for a in sample.annotations if isinstance(a, QuestionAnswer)]
+    captions = [a.text for a in sample.annotations if isinstance(a, Caption) and seen]
+    events = [a for a in sample.annotations if isinstance(a, TimedEvent) and filmed]
+    return Request(
+        key=sample.key,
+        binding_sha256=sample.binding_sha256(),
+        modality=sample.modality,
+        category=sample.category,
+        duration_ns=span_ns(sample.media[0]) if filmed else 0,
+        captions=tuple(text for text in captions if text.strip()),
+        questions=tuple(pair for pair in questions if pair.question.strip() and pair.answer.strip()),
+        events=tuple(sorted({event for event in events if event.text.strip()}, key=_by_time)),
+        seed=seed_of(seed, sample.key),
+        max_turns=max_turns,
+        min_turns=min_turns,
+    )
+
+
+def span_ns(medium: MediaRef) -> int:
+    """Length of the span a sample speaks about, ns; 0 where the film's end is not known."""
+    end_ns = medium.exclusive_end_ns or medium.duration_ns
+    return max(0, end_ns - medium.start_ns)
+
+
+def seed_of(seed: int, key: str) -> int:
+    """A seed in [0, 2**63) for one sample: neither its batch nor its neighbours change it."""
+    return int.from_bytes(hashlib.sha256(canonical_json([seed, key]).encode()).digest()[:8], "big") >> 1
+
+
+def _by_time(event: TimedEvent) -> tuple[int, int, str]:
+    return event.start_ns, event.exclusive_end_ns, event.text

@@ -1,12 +1,11 @@
 """The stage: ask the generator about each sample, check what it answers, build `Conversation`s."""
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.conversations.engine import BindingError
-from pipeline.conversations.generator import ConversationGenerator, Refusal, Reply, Request
+from pipeline.conversations.generator import ConversationGenerator, Refusal, Reply, Request, build_request
 from pipeline.conversations.minhash import signature
 from pipeline.conversations.model import ModelGenerator, Service
 from pipeline.conversations.template import TemplateGenerator
@@ -14,11 +13,10 @@ from pipeline.conversations.tokens import count_tokens, load_tokenizer
 from pipeline.conversations.validators import first_fault
 from pipeline.conversations.writing import POISON, REQUEST
 from pipeline.runtime.contract import Stage
-from schemas.base import canonical_json
 from schemas.conversation import Conversation, Effort, Role, Turn
 from schemas.recipe import ConversationSpec
 from schemas.rejection import Reason, Rejection
-from schemas.sample import Caption, MediaRef, Modality, QuestionAnswer, Sample, TimedEvent
+from schemas.sample import Sample
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -132,39 +130,6 @@ def _minhash(turns: Sequence[Turn]) -> str:
     return base64.b64encode(signature(text).astype("<u4").tobytes()).decode("ascii")
 
 
-def build_request(sample: Sample, seed: int, max_turns: int, min_turns: int = 1) -> Request:
-    """What may be said of `sample`: events need a film, captions a picture; a blank text says nothing."""
-    seen = sample.modality is not Modality.TEXT
-    filmed = sample.modality is Modality.VIDEO
-    questions = [a for a in sample.annotations if isinstance(a, QuestionAnswer)]
-    captions = [a.text for a in sample.annotations if isinstance(a, Caption) and seen]
-    events = [a for a in sample.annotations if isinstance(a, TimedEvent) and filmed]
-    return Request(
-        key=sample.key,
-        binding_sha256=sample.binding_sha256(),
-        modality=sample.modality,
-        category=sample.category,
-        duration_ns=span_ns(sample.media[0]) if filmed else 0,
-        captions=tuple(text for text in captions if text.strip()),
-        questions=tuple(pair for pair in questions if pair.question.strip() and pair.answer.strip()),
-        events=tuple(sorted({event for event in events if event.text.strip()}, key=_by_time)),
-        seed=seed_of(seed, sample.key),
-        max_turns=max_turns,
-        min_turns=min_turns,
-    )
-
-
-def span_ns(medium: MediaRef) -> int:
-    """Length of the span a sample speaks about, ns; 0 where the film's end is not known."""
-    end_ns = medium.exclusive_end_ns or medium.duration_ns
-    return max(0, end_ns - medium.start_ns)
-
-
-def seed_of(seed: int, key: str) -> int:
-    """A seed in [0, 2**63) for one sample: neither its batch nor its neighbours change it."""
-    return int.from_bytes(hashlib.sha256(canonical_json([seed, key]).encode()).digest()[:8], "big") >> 1
-
-
 def check_binding(requests: Sequence[Request], replies: Sequence[Reply | Refusal]) -> None:
     """Raises BindingError unless every reply names the key and the digest of its request, in order."""
     asked = [(request.key, request.binding_sha256) for request in requests]
@@ -177,10 +142,6 @@ def check_binding(requests: Sequence[Request], replies: Sequence[Reply | Refusal
                 f"the reply to {_show(question)} came back as {_show(answer)}: "
                 "let the engine carry key and digest with the text, and answer in order"
             )
-
-
-def _by_time(event: TimedEvent) -> tuple[int, int, str]:
-    return event.start_ns, event.exclusive_end_ns, event.text
 
 
 def _show(binding: tuple[str, str]) -> str:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import yaml
 from talk_samples import event, make_sample
 
-from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn
-from pipeline.conversations.stage import build_request, seed_of
+from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn, build_request, seed_of
 from schemas.sample import Caption, Modality, QuestionAnswer
 
 ROOM = 8

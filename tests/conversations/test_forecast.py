@@ -10,7 +10,7 @@ from talk_samples import make_sample, samples
 
 from pipeline.conversations.engine import RequestError
 from pipeline.conversations.forecast import CHARACTERS_A_TOKEN, TOKENS_A_ROUND, forecast
-from pipeline.conversations.stage import build_request
+from pipeline.conversations.generator import build_request
 from pipeline.conversations.writing import Writing, write
 from schemas.recipe import ConversationSpec, WrittenFor
 from schemas.sample import Caption, Category, Modality, QuestionAnswer

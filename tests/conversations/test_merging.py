@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talk_samples import event, make_sample, samples
 
+from pipeline.conversations.generator import build_request
 from pipeline.conversations.merging import Layout, carried, lay_out, merged
-from pipeline.conversations.stage import build_request
 from pipeline.conversations.talk_schema import Round
 from schemas.sample import Caption, Modality, QuestionAnswer
 

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from talk_samples import event, make_sample, samples
 from talk_scenes import request_of, scenes
 
-from pipeline.conversations.generator import Request
+from pipeline.conversations.generator import Request, build_request
 from pipeline.conversations.merging import lay_out, merged
 from pipeline.conversations.prompts.files import KindPrompt, SharedPrompt, load_prompt, material_of
 from pipeline.conversations.prompts.notes import EXAMPLE_ID, messages
-from pipeline.conversations.stage import build_request
 from pipeline.conversations.talk_schema import Limits, Talk, nonce, parse
 from pipeline.conversations.validators import STRICT, find_fault
 from schemas.sample import Caption, Category, QuestionAnswer

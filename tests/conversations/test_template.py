@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from talk_samples import event, make_sample, questions, samples
 
 from pipeline.conversations.clock import span
-from pipeline.conversations.generator import Request
-from pipeline.conversations.stage import build_request
+from pipeline.conversations.generator import Request, build_request
 from pipeline.conversations.template import Round, TemplateGenerator
 from pipeline.conversations.templates import Templates, load_templates
 from pipeline.conversations.validators import no_placeholder

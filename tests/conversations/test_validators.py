@@ -3,8 +3,7 @@
 import pytest
 from talk_samples import SECOND, event, make_sample
 
-from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn
-from pipeline.conversations.stage import build_request
+from pipeline.conversations.generator import MAX_CHARACTERS, Request, SpokenTurn, build_request
 from pipeline.conversations.validators import STRUCTURAL, first_fault
 from schemas.conversation import Turn
 from schemas.sample import Caption, QuestionAnswer

@@ -9,10 +9,9 @@ from talk_samples import event, make_sample
 from talk_scenes import request_of, scenes
 
 from pipeline.conversations.engine import BindingError, Completion, EngineLostError, Prompt, RequestError
-from pipeline.conversations.generator import Refusal, Reply, Request
+from pipeline.conversations.generator import Refusal, Reply, Request, build_request
 from pipeline.conversations.merging import lay_out
 from pipeline.conversations.prompts.files import load_prompt
-from pipeline.conversations.stage import build_request
 from pipeline.conversations.talk_schema import Limits, most_tokens, nonce
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.conversations.writing import EXCERPT, Writing, build_prompt, write
