@@ -20,7 +20,7 @@ def audit_page(report: AuditReport, place: str, found: Difference | None = None)
 
     What strangers wrote stands in code spans, where it cannot be markup.
     """
-    lines = [f"**{'Passed' if report.ok else 'FAILED'}**: {report.verdict}", "", f"- mixture: {_code(place)}"]
+    lines = [f"**Audit {report.verdict}**", "", f"- mixture: {_code(place)}"]
     if report.root_sha256:
         lines.append(f"- root digest of the tars: `{report.root_sha256}`")
     lines.append(f"- {len(report.checks)} checks ran, {len(report.not_checked)} were left out")

@@ -67,7 +67,7 @@ def test_a_sound_mixture_completes_with_its_root_and_leaves_the_page(whole, audi
     assert state.is_completed()
     assert state.message == f"{whole}: audit passed, 45 samples in 5 shards"
     page = audit_flow.made["small-audit"]
-    assert page.startswith("**Passed**: passed, 45 samples")
+    assert page.startswith("**Audit passed, 45 samples")
     assert "| train/text | 5 | 5 | 12.500 % | 12 % |" in page
     assert "| heldout/video | 5 | 5 | 100.000 % |  |" in page
     assert "| train/video | 16 | 62 | 0 | 2,048 | 32 | 128 |" in page
@@ -80,7 +80,7 @@ def test_a_finding_fails_the_run_and_stands_on_the_page_with_shard_and_key(whole
     assert state.is_failed()
     assert "licence_barred 10" in state.message
     page = audit_flow.made["barred-audit"]
-    assert page.startswith("**FAILED**: failed, 10 findings")
+    assert page.startswith("**Audit failed, 10 findings")
     assert f"1. **licence_barred** `{finding.shard}` `{finding.key}`: `licence 'CC-BY-4.0'" in page
 
 
@@ -132,7 +132,7 @@ def test_a_build_whose_audit_fails_leaves_the_page_and_the_sound_mixture_where_i
 ):
     path = texts_only(tmp_path)
     assert serverless.run(str(path)).is_completed()
-    assert serverless.made["mini-audit"].startswith("**Passed**")
+    assert serverless.made["mini-audit"].startswith("**Audit passed")
     before = contents(tmp_path / "out")
     changed = yaml.safe_load(path.read_text()) | {"seed": 4}
     monkeypatch.setattr(building, "audit", failing)
