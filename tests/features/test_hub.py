@@ -114,7 +114,10 @@ def built(hub, home: Path, architecture: str, reference: str) -> str:
 
 @pytest.mark.parametrize(
     ("architecture", "reference"),
-    [("siglip", f"hf:owner/name@{COMMIT}"), ("internvideo2", f"hf:owner/name@{COMMIT}:video.safetensors")],
+    [
+        pytest.param("siglip", f"hf:owner/name@{COMMIT}", marks=pytest.mark.slow),
+        ("internvideo2", f"hf:owner/name@{COMMIT}:video.safetensors"),
+    ],
 )
 def test_weights_come_from_the_hub_once_and_neither_code_nor_pickles_do(
     hub, weights, tmp_path, architecture, reference

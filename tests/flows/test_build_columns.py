@@ -99,6 +99,7 @@ def test_an_added_column_costs_no_talk_and_no_other_encoder(late):
     assert sorted(encoders) == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_column_that_comes_later_is_the_one_that_comes_first(home, late):
     build(write_recipe(home, recipe(home)), home / "fresh")
     assert contents(home / "fresh" / "out") == contents(late[0] / "out")

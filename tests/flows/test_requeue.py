@@ -80,7 +80,7 @@ def fresh(recipe, folder):
     return contents(folder / "out2")
 
 
-@pytest.mark.parametrize("keep_times", [False, True])
+@pytest.mark.parametrize("keep_times", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("columns", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_is_mended_and_requeued_is_as_if_it_had_never_been_broken(tmp_path, keep_times, columns):
     changes = {}
@@ -226,6 +226,7 @@ def test_a_build_after_a_change_of_some_media_does_only_those_again(tmp_path):
     assert contents(tmp_path / "out") == fresh(recipe, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_annotation_that_moves_takes_no_rejection_along_that_names_its_old_place(tmp_path):
     path, _ = broken(tmp_path)
     annotations = tmp_path / "own" / "annotations.json"

@@ -62,7 +62,7 @@ AMOUNTS = {
 @pytest.mark.parametrize(
     ("unit", "total", "shares"),
     [
-        ("turns", 100, SHARES),
+        pytest.param("turns", 100, SHARES, marks=pytest.mark.slow),
         ("llm_tokens", 400, SHARES),
         pytest.param("visual_tokens", 800, {"image": 10, "video": 90}, marks=pytest.mark.slow),
         ("seconds", 30, {"video": 100}),
@@ -189,6 +189,7 @@ def test_floors_and_caps_bend_the_weights(tmp_path):
     assert {row.stratum: row.asked for row in ledger.asked} == {"train/image/own": 8, "train/video/shapes": 12}
 
 
+@pytest.mark.slow
 def test_a_repeated_source_has_columns_too_and_one_added_later(tmp_path):
     data = mini.mini_recipe(tmp_path, mixture={"total": 40, "shares": {"image": 100}, "repeats": {"own": 3}})
     first = json.loads(json.dumps(data))

@@ -1,5 +1,8 @@
 """A build whose talks a chat model writes: what it refuses is replaced, copies too, and all of it is told."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from mini import contents, mini_recipe, write_recipe
 from rich.console import Console
@@ -42,25 +45,27 @@ def build(recipe, engine, monkeypatch):
     return running
 
 
-@pytest.fixture
-def undisturbed(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
     """A build in which every talk was accepted at once."""
     engine = WritingEngine()
-    recipe = recipe_in(tmp_path)
-    build(recipe, engine, monkeypatch)
+    recipe = recipe_in(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build(recipe, engine, monkeypatch)
     return recipe, engine
 
 
-def test_written_talks_are_counted_and_shown(undisturbed, tmp_path):
-    _, engine = undisturbed
-    ledger, asked = Ledger.read(tmp_path / "out"), len(engine.asked)
+def test_written_talks_are_counted_and_shown(undisturbed):
+    recipe, engine = undisturbed
+    out = Path(recipe.output)
+    ledger, asked = Ledger.read(out), len(engine.asked)
     assert asked > 5
     # Of texts no model is asked, as they show nothing, nor where a film's own pairs fill the talk.
     assert ledger.by_generator["train/writer"].samples == asked
     assert ledger.by_generator["train/template"].samples == TOTAL - asked
     assert (ledger.written.model, ledger.written.asked, ledger.written.accepted) == ("writer", asked, (asked, 0))
     assert (ledger.written.prompt_tokens, ledger.written.output_tokens) == (100 * asked, 20 * asked)
-    page = (tmp_path / "out" / "talks.html").read_text()
+    page = (out / "talks.html").read_text()
     assert f"writer was asked about {asked} samples" in page
     assert "No reply was refused." in page
 
@@ -101,13 +106,14 @@ def test_what_was_generated_is_never_asked_for_again(undisturbed, tmp_path, monk
     """Not by another build in the same workspace, which writes the same talks into another mixture."""
     recipe, _ = undisturbed
     engine = WritingEngine()
-    again = recipe.model_copy(update={"output": str(tmp_path / "out2")})
+    workspace = tmp_path / "workspace"
+    shutil.copytree(recipe.workspace, workspace)
     for stage in ("conversations", "features", "shards", "report"):  # all that was made of the replies
-        for folder in (tmp_path / "workspace" / stage).iterdir():
-            folder.rename(tmp_path / f"{stage}-{folder.name}")
+        shutil.rmtree(workspace / stage)
+    again = recipe.model_copy(update={"workspace": str(workspace), "output": str(tmp_path / "out")})
     build(again, engine, monkeypatch)
     assert not engine.asked
-    assert contents(tmp_path / "out2") == contents(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(Path(recipe.output))
 
 
 def test_talks_that_are_swapped_after_they_came_are_found_by_the_audit(tmp_path, monkeypatch):

@@ -101,7 +101,10 @@ def test_whoever_shares_a_worker_with_poison_is_not_blamed(tmp_path, ray_runner)
 
 @pytest.mark.parametrize(
     ("poison", "deaths"),
-    [([11], [16, 16, 8, 4, 2, 1, 1]), ([0, 1], [16, 16, 8, 4, 2, 1, 1, 1, 1])],
+    [
+        ([11], [16, 16, 8, 4, 2, 1, 1]),
+        pytest.param([0, 1], [16, 16, 8, 4, 2, 1, 1, 1, 1], marks=pytest.mark.slow),
+    ],
 )
 def test_poison_is_found_by_halves(tmp_path, ray_runner, poison, deaths):
     texts = ["kill" if index in poison else "a" for index in range(16)]
