@@ -25,6 +25,7 @@ from pipeline.shards.lookup import ShardError
 from pipeline.shards.order import Balance, Order, OrderSpec
 from pipeline.shards.payloads import Payloads, Tars
 from pipeline.shards.prefetch import Task, in_order
+from pipeline.shards.runs import RUN_BYTES, Run
 from pipeline.shards.streamed import Located, Skipped, StreamSample, Wanted
 from pipeline.storage.places import Place, S3Path
 from schemas.base import InputError
@@ -38,7 +39,7 @@ AHEAD_BYTES = 256 * 2**20
 
 State = dict[str, Any]
 """JSON: what names the order, and how far a run has come in it."""
-_Found = list[Payloads] | ShardError | None
+_Found = list[list[Payloads] | ShardError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,9 @@ class MixtureStream:
         self._rank, self._world_size = rank, world_size
         self._on_broken = on_broken
         in_store = AHEAD_BYTES if isinstance(folder, S3Path) else 0
-        self._ahead = in_store if prefetch_bytes is None else prefetch_bytes
+        ahead = in_store if prefetch_bytes is None else prefetch_bytes
+        self._run_bytes = min(RUN_BYTES, ahead // 2)
+        self._ahead = ahead - self._run_bytes  # the rest of a run waits, too, while its first samples are consumed
         spec = OrderSpec(seed, shuffle, shuffle_shards, balance)
         # Two windows are in use at a time, as modalities drift apart a little.
         self._index = JoinedIndex(folder, split, groups=2 * shuffle_shards + 2)
@@ -171,26 +174,42 @@ class MixtureStream:
         batch = StreamBatch([], {}, [])
         planned = islice(self._batching.batches(self._cursor), worker, None, workers)
         for tag, found in in_order(self._tasks(planned, tars), self._ahead):
-            if isinstance(tag, Cursor):
-                yield replace(batch, state=self._state(tag))
-                batch = StreamBatch([], {}, [])
-            else:
-                self._add(batch, tag, found)
+            payloads = iter(found)
+            for each in tag:
+                if isinstance(each, Cursor):
+                    yield replace(batch, state=self._state(each))
+                    batch = StreamBatch([], {}, [])
+                else:
+                    self._add(batch, each, next(payloads))
 
-    def _tasks(self, planned: Iterator[GlobalBatch], tars: Tars) -> Iterator[Task[Located | Cursor, _Found]]:
+    def _tasks(self, planned: Iterator[GlobalBatch], tars: Tars) -> Iterator[Task[list[Located | Cursor], _Found]]:
+        """The samples of a run together, and the ends of batches among them."""
+        run: Run | None = None
+        tag: list[Located | Cursor] = []
+        for each in self._row(planned, tars):
+            if isinstance(each, Cursor) or (run and run.take(each, self._run_bytes)):
+                tag.append(each)
+                continue
+            if run:
+                yield Task(tag, run.size, run.read)
+                tag = []
+            run = Run(each)
+            tag.append(each)
+        yield Task(tag, run.size, run.read) if run else Task(tag, 0, list)
+
+    def _row(self, planned: Iterator[GlobalBatch], tars: Tars) -> Iterator[Located | Cursor]:
         """The samples of each batch, then its end."""
         for batch in planned:
             for epoch, start, end in batch.of_rank(self._rank, self._world_size):
                 for position in self._order.positions(epoch, start, end).tolist():
-                    located = self._wanted.located(position, tars)
-                    yield Task(located, located.size, located.read)
-            yield Task(batch.after, 0, _nothing)
+                    yield self._wanted.located(position, tars)
+            yield batch.after
 
-    def _add(self, batch: StreamBatch, located: Located, found: _Found) -> None:
+    def _add(self, batch: StreamBatch, located: Located, found: list[Payloads] | ShardError) -> None:
         try:
             if isinstance(found, ShardError):
                 raise found
-            batch.samples.append(self._wanted.sample(located, found or []))
+            batch.samples.append(self._wanted.sample(located, found))
         except ShardError as error:
             if self._on_broken == "raise":
                 raise
@@ -199,10 +218,6 @@ class MixtureStream:
 
     def _state(self, cursor: Cursor) -> State:
         return {**self._settings, **cursor._asdict()}
-
-
-def _nothing() -> None:
-    """The end of a batch takes no reading."""
 
 
 def _order(

@@ -88,12 +88,13 @@ class Located:
         """Bytes that its reads take."""
         return sum(span.exclusive_end - span.start for part in self.parts for span in part.reads)
 
-    def read(self) -> list[Payloads] | ShardError:
-        """The payloads of each part, or why there are none. For any thread."""
+    def read(self, tars: Sequence[Tar] | None = None) -> list[Payloads] | ShardError:
+        """The payloads of each part, or why there are none; out of `tars`, if they stand in. For any thread."""
         if self.error:
             return self.error
+        parts = zip(self.tars if tars is None else tars, self.parts, strict=True)
         try:
-            return [payloads(tar, part.row, part.reads) for tar, part in zip(self.tars, self.parts, strict=True)]
+            return [payloads(tar, part.row, part.reads) for tar, part in parts]
         except ShardError as error:
             return error
 
