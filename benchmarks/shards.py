@@ -194,7 +194,8 @@ def convert(tars: Sequence[str], folder: Path) -> None:
 def run(root: Path, samples: int, rounds: int, peers: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The report and the figures of the last line."""
     # As many bytes as shards_write.py takes by itself: of few, the end of a write is most of it.
-    written = measure(root / "write", megabytes=max(1, 3 * samples), pairs=rounds)
+    # The disk's pace changes by a third from pair to pair: that takes more of them than reading does.
+    written = measure(root / "write", megabytes=max(1, 3 * samples), pairs=2 * rounds + 1)
     bucket = root / "bucket"
     spec = ShardsSpec(samples_per_shard=max(1, samples // SHARDS))
     names, size = make_mixture(bucket / "mixture", samples, spec)
