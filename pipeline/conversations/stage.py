@@ -117,8 +117,8 @@ def build_generator(spec: ConversationSpec, service: Service | None) -> Conversa
 
 
 def _told(refusal: Refusal) -> str:
-    """All tries, each with how the reply to it is found in the request cache, and how it begins."""
-    return " | ".join(
+    """All tries, a line each, with how the reply to it is found in the request cache, and how it begins."""
+    return "\n".join(
         f"try {number}: {each.rule}: {each.seen[:300]}"
         + (f" (reply {each.address[:12]}: {each.excerpt[:200]!r})" if each.excerpt else "")
         for number, each in enumerate(refusal.tries, 1)

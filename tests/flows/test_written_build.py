@@ -98,6 +98,8 @@ def test_what_is_refused_or_a_copy_is_replaced_and_the_shares_stay_exact(undistu
     accepted = len(engine.asked) - 1
     assert (ledger.written.asked, ledger.written.accepted) == (accepted + 1, (accepted - 1, 1))
     assert (ledger.written.faults, ledger.written.copies) == ({"schema": 3}, 1)
+    (given_up,) = (r for r in running.rejections.values() if r.reason is Reason.INVALID_CONVERSATION)
+    assert [line[:14] for line in given_up.detail.splitlines()] == ["try 1: schema:", "try 2: schema:"]
     talk = next(flow for flow in ledger.flows if flow.stage == "conversations")
     assert (talk.inputs, talk.outputs, talk.rejected, talk.filtered) == (14, 12, 2, 0)
 
