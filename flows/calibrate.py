@@ -1,11 +1,17 @@
-"""`mixture calibrate`: how fast this machine decodes and encodes, measured on the recipe's own media."""
+"""`mixture calibrate`: how fast this machine decodes, encodes and writes talk, measured on the recipe's samples."""
 
 import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from pipeline.conversations.forecast import first_prompts
+from pipeline.conversations.model import build_engine
+from pipeline.conversations.speed import ROUNDS, measure_speed
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode, device_name
 from schemas.arrays import Frames
@@ -18,7 +24,8 @@ SAMPLES = 24
 
 
 def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> Rates:
-    """Seconds for a clip and for an image: of a core that decodes, and of the device with each encoder.
+    """Seconds for a clip and for an image: of a core that decodes, and of the device with each encoder. Seconds of
+    the devices for a token, where vLLM writes.
 
     The first `SAMPLES` films and image samples are taken, one after the other, by one worker, which is one core's
     work; what cannot be decoded is left out. `roots` are the sources' media folders.
@@ -37,7 +44,31 @@ def calibrate(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str
             for name in recipe.encoders
         },
         encoders={name: spec.speed_class for name, spec in recipe.encoders.items()},
+        **_generation(recipe, samples),
     )
+
+
+def not_measured(recipe: Recipe) -> str:
+    """Why calibration tells nothing of generation, though a model writes; empty where it does."""
+    if recipe.conversations.generator == "template" or recipe.engine is None:
+        return ""
+    if recipe.engine.kind != "vllm":
+        return "nobody here knows how many GPUs an endpoint has: put seconds x GPUs / tokens into generate_device_s"
+    return "" if find_spec("vllm") else "vLLM is not installed here: calibrate where it is"
+
+
+def _generation(recipe: Recipe, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The fields of `Rates` that tell of it."""
+    spec, model = recipe.engine, recipe.conversations.model
+    if spec is None or model is None or not_measured(recipe):
+        return {}
+    engine = build_engine(model, spec)
+    asked = first_prompts(samples, recipe.conversations, recipe.seed)
+    prompts = list(islice(asked, 1 + 2 * ROUNDS * engine.slots))
+    if not prompts:
+        return {}
+    speed = measure_speed(engine, prompts, spec.tensor_parallel)
+    return {"generate_device_s": speed, "generator": model.speed_class}
 
 
 def _decoded(recipe: Recipe, samples: Sequence[Sample], roots: Mapping[str, str]) -> tuple[float, list[Frames]]:

@@ -180,9 +180,10 @@ def calibrate(
     runner: RunnerOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Measure how fast this machine decodes and encodes the recipe's own media."""
+    """Measure how fast this machine decodes and encodes the recipe's own media, and writes their talk."""
     from flows.build import opened_build
     from flows.calibrate import calibrate as measure
+    from flows.calibrate import not_measured
 
     found = read_recipe(recipe, workers=workers, runner=runner, workspace=workspace)
     need_folder(out)
@@ -194,6 +195,8 @@ def calibrate(
             build.record_rejections()
         rates = measure(found, build.first_choice(), build.roots)
     out.write_text(rates.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if reason := not_measured(found):
+        typer.echo(f"generation was not measured: {reason}")
     typer.echo(f"wrote {out}; put your prices into it, then: mixture plan {recipe} --rates {out}")
 
 

@@ -29,7 +29,7 @@ class Prices(Record):
 
 
 class Rates(Record):
-    """How fast a cluster works; `mixture calibrate` measures all but generation and the prices."""
+    """How fast a cluster works; `mixture calibrate` measures all but the prices, and what an endpoint generates."""
 
     machine: str = Field(
         min_length=1,
@@ -44,6 +44,11 @@ class Rates(Record):
     generate_device_s: TokenSeconds | None = Field(
         default=None,
         description="GPU seconds of the language model a token: seconds x GPUs it is spread over / tokens.",
+    )
+    generator: str = Field(
+        default="",
+        description="What this language model is, such as `meta-llama/Llama-3.1-70B-Instruct fp8`; a recipe with "
+        "another is refused.",
     )
     prices: Prices = Field(default=Prices(), description="Fill these in for a sum of money.")
 

@@ -39,6 +39,11 @@ class ChatModelSpec(Record):
     temperature: float = Field(default=0.7, ge=0, le=2, description="Raising it gives more varied talk.")
     top_p: float = Field(default=0.95, gt=0, le=1, description="Share of probability that is sampled from.")
 
+    @property
+    def speed_class(self) -> str:
+        """What decides how fast it reads and writes, on given devices."""
+        return f"{self.model} {self.quantization or self.dtype}"
+
 
 class EngineSpec(Record):
     """What serves the chat model. Changes speed only, as far as the engine's arithmetic lets it."""

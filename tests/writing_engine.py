@@ -45,7 +45,7 @@ class WritingEngine(Engine):
             text=text,
             finish="stop",
             prompt_tokens=self.prompt_tokens,
-            output_tokens=20,
+            output_tokens=min(20, prompt.max_tokens),
         )
 
 

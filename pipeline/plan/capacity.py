@@ -97,7 +97,7 @@ def _priced(found: Capacity, recipe: Recipe, rates: Rates) -> Capacity:
 
 
 def check_rates(recipe: Recipe, rates: Rates) -> None:
-    """Raises InputError when `rates` lack one of the recipe's encoders, or are those of another."""
+    """Raises InputError when `rates` lack one of the recipe's encoders, or are those of another model."""
     mend = "measure them with `mixture calibrate` on this recipe"
     if absent := [name for name in recipe.encoders if name not in rates.encode_device_s]:
         known = ", ".join(rates.encode_device_s)
@@ -107,6 +107,11 @@ def check_rates(recipe: Recipe, rates: Rates) -> None:
             raise InputError(
                 f"the rates of {name} are those of {rated}, the recipe's is {spec.speed_class}: {mend}"
             )
+    model = recipe.conversations.model if recipe.conversations.generator == "model" else None
+    if model and rates.generator not in ("", model.speed_class):
+        raise InputError(
+            f"the rates of generation are those of {rates.generator}, the recipe's is {model.speed_class}: {mend}"
+        )
 
 
 def _generate_h(found: Capacity, rates: Rates) -> float | None:

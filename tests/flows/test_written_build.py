@@ -9,6 +9,7 @@ from rich.console import Console
 from writing_engine import WritingEngine
 
 import flows.build
+import flows.calibrate as calibration
 from flows.build import Build
 from flows.display import Display
 from flows.planning import plan_counted
@@ -16,7 +17,9 @@ from flows.recipe_file import load_recipe
 from pipeline.conversations import model
 from pipeline.conversations.stage import Converse
 from pipeline.runtime.local import LocalRunner
+from schemas.base import InputError
 from schemas.ledger import Ledger
+from schemas.llm import EngineSpec
 from schemas.rejection import Reason
 
 TOTAL = 12
@@ -131,3 +134,38 @@ def test_talks_that_are_swapped_after_they_came_are_found_by_the_audit(tmp_path,
     running = build(recipe_in(tmp_path), WritingEngine(), monkeypatch)
     assert running.findings.finding_counts["text_unbound"] == TOTAL
     assert not (tmp_path / "out" / "ledger.json").exists()
+
+
+def test_calibration_measures_the_engine_with_the_builds_own_prompts(undisturbed, monkeypatch):
+    recipe, first = undisturbed
+    planned = Build(recipe, LocalRunner(), Display(Console(quiet=True)))
+    planned.ingest(only_plan=True)
+    planned.plan()
+    engine = WritingEngine()
+    monkeypatch.setitem(model.ENGINES, "vllm", lambda *_: engine)
+    monkeypatch.setattr(calibration, "find_spec", lambda _: True)
+    rates = calibration.calibrate(recipe, planned.first_choice(), planned.roots)
+    assert set(engine.asked) == set(first.asked)
+    assert rates.generate_device_s.reply_token > 0
+    assert rates.generator == "nowhere/writer auto"
+    told = plan_counted(recipe, planned.first_choice(), planned.quotas, rates)
+    assert told.total.generate_device_h > 0
+    with pytest.raises(
+        InputError, match="rates of generation are those of other fp8, the recipe's is nowhere/writer"
+    ):
+        plan_counted(recipe, [], planned.quotas, rates.model_copy(update={"generator": "other fp8"}))
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        ({"kind": "vllm"}, "vLLM is not installed"),
+        ({"kind": "endpoint", "url": "http://h:1/v1"}, "generate_device_s"),
+    ],
+)
+def test_calibration_says_why_generation_is_not_measured(undisturbed, monkeypatch, engine, reason):
+    recipe, _ = undisturbed
+    runtime = recipe.runtime.model_copy(update={"engine": EngineSpec(**engine)})
+    monkeypatch.setattr(calibration, "find_spec", lambda _: None)
+    assert reason in calibration.not_measured(recipe.model_copy(update={"runtime": runtime}))
+    assert not calibration.not_measured(load_recipe("demo"))
