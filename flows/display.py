@@ -78,7 +78,7 @@ class Display:
         def update(done: int, total: int) -> None:
             nonlocal last, seen
             seen = (done, total)
-            if time.monotonic() - last >= LOG_EVERY_S:
+            if done < total and time.monotonic() - last >= LOG_EVERY_S:  # of the end the last line tells
                 last = time.monotonic()
                 self._emit(f"{label}: {done}/{total}")
 
