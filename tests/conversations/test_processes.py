@@ -66,7 +66,7 @@ def test_ids_that_are_gone_have_no_family(parent):
     assert end([]) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
 def test_an_heir_ends_with_its_owner(how):
     owner = subprocess.Popen([sys.executable, "-c", SLEEPER])
     environment = {**os.environ, OWNER: str(owner.pid)}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from talk_samples import SECOND, event, make_sample, samples
 
 from pipeline.conversations.engine import BindingError
-from pipeline.conversations.generator import ConversationGenerator, Reply, Request
-from pipeline.conversations.stage import Converse, span_ns
+from pipeline.conversations.generator import ConversationGenerator, Reply, Request, span_ns
+from pipeline.conversations.stage import Converse
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.runtime.contract import ContractError, run_chain
 from schemas.conversation import Conversation
