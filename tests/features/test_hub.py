@@ -135,7 +135,11 @@ def test_weights_come_from_the_hub_once_and_neither_code_nor_pickles_do(
 
 @pytest.mark.parametrize(
     "reference",
-    [f"hf:owner/other@{COMMIT}", f"hf:owner/other@{COMMIT}:video.safetensors", f"hf:owner/name@{COMMIT}:absent.pt"],
+    [
+        pytest.param(f"hf:owner/other@{COMMIT}", marks=pytest.mark.slow),
+        pytest.param(f"hf:owner/other@{COMMIT}:video.safetensors", marks=pytest.mark.slow),
+        f"hf:owner/name@{COMMIT}:absent.pt",
+    ],
 )
 def test_what_the_hub_lacks_is_an_error_that_names_it_and_the_mend(hub, tmp_path, reference):
     told = built(hub, tmp_path, "internvideo2", reference)

@@ -123,6 +123,7 @@ def test_media_that_are_put_right_are_looked_at_again(tmp_path, recipe):
     assert rejected(path) == []
 
 
+@pytest.mark.slow
 def test_a_changed_medium_is_decoded_anew_and_its_digest_with_it(tmp_path, recipe):
     recipe["mixture"] = {"total": 10, "shares": {"image": 100}}
     path = write_recipe(tmp_path, recipe | {"budgets": {"ingest": 0.5}})

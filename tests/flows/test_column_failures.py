@@ -197,6 +197,7 @@ def test_a_whole_column_tar_that_nobody_speaks_of_any_more_is_missed(home, whole
     assert audit(out).finding_counts[Code.COLUMN_MISALIGNED] == 1
 
 
+@pytest.mark.slow
 def test_columns_that_no_mixture_holds_go_when_asked_and_the_held_ones_stay(home, whole):
     for seed in (0, 7):
         wanted = recipe(home, whole)

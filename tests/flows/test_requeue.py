@@ -196,6 +196,7 @@ def pq_keys(folder):
     return pq.read_table(folder / "index.parquet", columns=["key"])["key"].to_pylist()
 
 
+@pytest.mark.slow
 def test_media_that_changed_are_made_anew_for_every_sample_that_has_them(tmp_path):
     """With size and time kept, so that only the requeue can know."""
     path, whole = broken(tmp_path)
@@ -215,6 +216,7 @@ def test_media_that_changed_are_made_anew_for_every_sample_that_has_them(tmp_pat
     assert contents(tmp_path / "out") == fresh(recipe, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_build_after_a_change_of_some_media_does_only_those_again(tmp_path):
     path, whole = broken(tmp_path)
     recipe = load_recipe(str(path))

@@ -65,7 +65,7 @@ AMOUNTS = {
         pytest.param("turns", 100, SHARES, marks=pytest.mark.slow),
         ("llm_tokens", 400, SHARES),
         pytest.param("visual_tokens", 800, {"image": 10, "video": 90}, marks=pytest.mark.slow),
-        ("seconds", 30, {"video": 100}),
+        pytest.param("seconds", 30, {"video": 100}, marks=pytest.mark.slow),
         pytest.param("bytes", 300_000, {"text": 2, "image": 28, "video": 70}, marks=pytest.mark.slow),
     ],
 )
@@ -202,6 +202,7 @@ def test_a_repeated_source_has_columns_too_and_one_added_later(tmp_path):
     assert build.ledger.columns
 
 
+@pytest.mark.slow
 def test_a_key_on_an_exclusion_list_is_taken_down_by_rewriting_one_shard(tmp_path):
     data = mini.mini_recipe(tmp_path)
     first = build_of(data)

@@ -146,7 +146,7 @@ def test_calibration_measures_the_engine_with_the_builds_own_prompts(undisturbed
     monkeypatch.setattr(calibration, "find_spec", lambda _: True)
     rates = calibration.calibrate(recipe, planned.first_choice(), planned.roots)
     assert set(engine.asked) == set(first.asked)
-    assert rates.generate_device_s.reply_token > 0
+    assert rates.generate_device_s.prompt_token + rates.generate_device_s.reply_token > 0
     assert rates.generator == "nowhere/writer auto"
     told = plan_counted(recipe, planned.first_choice(), planned.quotas, rates)
     assert told.total.generate_device_h > 0

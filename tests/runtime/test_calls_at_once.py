@@ -41,7 +41,7 @@ def test_any_number_of_calls_gives_the_bytes_of_one(tmp_path_factory, texts, num
     assert files(many.folder) == one_by_one(folder / "one", texts)
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("number", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_ray_gives_these_bytes_too_and_a_worker_makes_no_more_calls_than_its_stage_takes(
     tmp_path, ray_runner, number
 ):

@@ -162,6 +162,7 @@ def test_missing_weights_are_told_before_any_work_as_bad_input(store, tmp_path):
     assert not (tmp_path / "workspace" / "ingest").exists()
 
 
+@pytest.mark.slow
 def test_a_build_ends_when_weights_change_on_the_way_and_the_next_one_takes_what_is_there(filled, tmp_path):
     recipe = Recipe.model_validate(recipe_with(tmp_path, internvideo2=VIDEO, siglip=FOLDER))
     build, again = (Build(recipe, LocalRunner(), Display(Console(file=io.StringIO()))) for _ in range(2))
