@@ -58,8 +58,7 @@ def look(
     for sample in _samples(folder, ledger):
         counter.add(sample)
         if sample.modality is Modality.VIDEO:
-            medium = sample.media[0]
-            durations.append(((medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns) / 1e9)
+            durations.append(sample.media[0].span_ns / 1e9)
             errors += [(t - p) / 1e6 for c in sample.clips for t, p in zip(c.t_ns, c.pts_ns, strict=True)]
         _keep(by_source[sample.split, sample.modality, sample.source], sample, PER_STRATUM)
         _keep(by_kind[sample.modality, sample.category, sample.source], sample, MOST_TALKS)

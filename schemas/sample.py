@@ -75,6 +75,11 @@ class MediaRef(Record):
             raise ValueError(f"media path {self.path!r} leaves its root: give a relative path without '..'")
         return self
 
+    @property
+    def span_ns(self) -> int:
+        """Length of the span, ns; 0 of an image, and where the film's end is not known."""
+        return max(0, (self.exclusive_end_ns or self.duration_ns) - self.start_ns)
+
 
 class Caption(Record):
     """What is seen, in whole sentences."""

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Key, Nanoseconds, Record, Sha256, canonical_json
 from schemas.conversation import Effort, text_digest
-from schemas.sample import Caption, Category, Generator, MediaRef, Modality, QuestionAnswer, Sample, TimedEvent
+from schemas.sample import Caption, Category, Generator, Modality, QuestionAnswer, Sample, TimedEvent
 
 MAX_CHARACTERS = 20_000
 """Longest content of one turn, in characters; `schemas.conversation.Turn` holds no more."""
@@ -154,7 +154,7 @@ def build_request(sample: Sample, seed: int, max_turns: int, min_turns: int = 1)
         binding_sha256=sample.binding_sha256(),
         modality=sample.modality,
         category=sample.category,
-        duration_ns=span_ns(sample.media[0]) if filmed else 0,
+        duration_ns=sample.media[0].span_ns if filmed else 0,
         captions=tuple(text for text in captions if text.strip()),
         questions=tuple(pair for pair in questions if pair.question.strip() and pair.answer.strip()),
         events=tuple(sorted({event for event in events if event.text.strip()}, key=_by_time)),
@@ -162,12 +162,6 @@ def build_request(sample: Sample, seed: int, max_turns: int, min_turns: int = 1)
         max_turns=max_turns,
         min_turns=min_turns,
     )
-
-
-def span_ns(medium: MediaRef) -> int:
-    """Length of the span a sample speaks about, ns; 0 where the film's end is not known."""
-    end_ns = medium.exclusive_end_ns or medium.duration_ns
-    return max(0, end_ns - medium.start_ns)
 
 
 def seed_of(seed: int, key: str) -> int:

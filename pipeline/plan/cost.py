@@ -38,10 +38,9 @@ def _medium(medium: MediaRef, spec: DecodeSpec, encoders: int) -> int:
     pixels = medium.width * medium.height or UNPROBED_PIXELS
     if medium.kind == "image":
         return pixels * PICTURE_PIXEL_PS // 10**6 + encoders * PICTURE_US
-    span_ns = max(0, (medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns)
     clip_s = spec.frames_per_clip / spec.fps
-    clips = min(spec.max_clips, ceil(span_ns / (clip_s * 10**9)))
+    clips = min(spec.max_clips, ceil(medium.span_ns / (clip_s * 10**9)))
     # A film that is longer than its clips is decoded around them.
     around_ns = floor(clips * (clip_s + LEAD_S) * 10**9)
-    frames = min(span_ns, around_ns) * FILM_FPS // 10**9
+    frames = min(medium.span_ns, around_ns) * FILM_FPS // 10**9
     return frames * pixels * FILM_PIXEL_PS // 10**6 + clips * encoders * CLIP_US

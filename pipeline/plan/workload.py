@@ -8,7 +8,7 @@ from math import floor
 from pipeline.plan.apportion import apportion
 from schemas.plan import Stratum
 from schemas.recipe import Recipe
-from schemas.sample import MediaRef, Modality, Sample
+from schemas.sample import Modality, Sample
 from schemas.workload import PartWork, StatedPart, StatedWorkload, Workload
 
 ClipsOf = Callable[[int, int | None], int]
@@ -36,7 +36,7 @@ def counted(
 
 def work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, int]:
     """The fields of a `Work` of one sample, but those of its talk."""
-    spans = [_span_ns(medium) for medium in sample.media if medium.kind == "video"]
+    spans = [medium.span_ns for medium in sample.media if medium.kind == "video"]
     clips = sum(clips_of(span, None) for span in spans)
     with_frames = recipe.shards.carries_frames(sample.modality, sample.category)
     return {
@@ -46,10 +46,6 @@ def work_of(sample: Sample, recipe: Recipe, clips_of: ClipsOf) -> Mapping[str, i
         "film_ns": sum(spans),
         "clips_with_frames": with_frames * clips,
     }
-
-
-def _span_ns(medium: MediaRef) -> int:
-    return max(0, (medium.exclusive_end_ns or medium.duration_ns) - medium.start_ns)
 
 
 def stated(statement: StatedWorkload, clips_of: ClipsOf) -> Workload:

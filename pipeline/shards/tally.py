@@ -18,7 +18,7 @@ def counted(sample: ShardSample, size_bytes: int, tokens_per_frame: int) -> Coun
         visual_tokens=frames * tokens_per_frame,
         clips=len(sample.clips),
         frames=frames,
-        media_ns=sum(max(0, (m.exclusive_end_ns or m.duration_ns) - m.start_ns) for m in sample.media),
+        media_ns=sum(medium.span_ns for medium in sample.media),
         bytes=size_bytes,
     )
 

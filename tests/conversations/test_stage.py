@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talk_samples import SECOND, event, make_sample, samples
 
 from pipeline.conversations.engine import BindingError
-from pipeline.conversations.generator import ConversationGenerator, Reply, Request, span_ns
+from pipeline.conversations.generator import ConversationGenerator, Reply, Request
 from pipeline.conversations.stage import Converse
 from pipeline.conversations.template import TemplateGenerator
 from pipeline.runtime.contract import ContractError, run_chain
@@ -136,7 +136,7 @@ def test_close_reaches_the_generator():
 
 def test_the_span_of_a_film_is_what_is_shown_of_it():
     film = {"kind": "video", "path": "a.mp4", "duration_ns": 9 * SECOND}
-    assert span_ns(MediaRef(**film)) == 9 * SECOND
-    assert span_ns(MediaRef(**film, start_ns=2 * SECOND)) == 7 * SECOND
-    assert span_ns(MediaRef(**film, start_ns=2 * SECOND, exclusive_end_ns=5 * SECOND)) == 3 * SECOND
-    assert span_ns(MediaRef(kind="video", path="a.mp4", start_ns=1)) == 0
+    assert MediaRef(**film).span_ns == 9 * SECOND
+    assert MediaRef(**film, start_ns=2 * SECOND).span_ns == 7 * SECOND
+    assert MediaRef(**film, start_ns=2 * SECOND, exclusive_end_ns=5 * SECOND).span_ns == 3 * SECOND
+    assert MediaRef(kind="video", path="a.mp4", start_ns=1).span_ns == 0
