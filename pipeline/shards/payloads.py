@@ -137,12 +137,17 @@ def spans(row: IndexRow, suffixes: Sequence[str]) -> list[Span]:
     found: list[Span] = []
     for number in wanted:
         start, end = row.data_offsets[number] - _BLOCK, row.data_offsets[number] + row.sizes[number]
-        if found and 0 <= start - found[-1].exclusive_end <= GAP_BYTES:
+        if found and goes_on(found[-1].exclusive_end, start):
             last = found.pop()
             found.append(Span(last.start, end, (*last.members, number)))
         else:
             found.append(Span(start, end, (number,)))
     return found
+
+
+def goes_on(exclusive_end: int, start: int) -> bool:
+    """Whether one read takes what ends there and what begins here."""
+    return 0 <= start - exclusive_end <= GAP_BYTES
 
 
 def payloads(tar: Tar, row: IndexRow, reads: Sequence[Span]) -> Payloads:

@@ -5,7 +5,7 @@ from itertools import chain
 
 from pipeline.shards.buffers import buffer
 from pipeline.shards.lookup import ShardError
-from pipeline.shards.payloads import GAP_BYTES, Payloads, Span, Tar
+from pipeline.shards.payloads import Payloads, Span, Tar, goes_on
 from pipeline.shards.streamed import Located
 
 RUN_BYTES = 8 * 2**20
@@ -21,15 +21,17 @@ class Run:
         self.size = 0
         """Of all reads, bytes."""
         self._stretches: dict[Tar, list[tuple[int, int]]] = {}
-        self._add(first)
+        self._add(first, self._growth(first))
 
     def take(self, sample: Located, most_bytes: int) -> bool:
         """Whether the sample goes on where the last one ends, all within `most_bytes`; then it is of the run."""
-        goes_on = bool(sample.parts) and self._reaches(sample.tars[0], sample.parts[0].reads[0])
-        if goes_on and self.size + self._growth(sample) <= most_bytes:
-            self._add(sample)
-            return True
-        return False
+        if not (sample.parts and self._reaches(sample.tars[0], sample.parts[0].reads[0])):
+            return False
+        growth = self._growth(sample)
+        if self.size + growth > most_bytes:
+            return False
+        self._add(sample, growth)
+        return True
 
     def read(self) -> list[list[Payloads] | ShardError]:
         """What `Located.read` gives of each sample. For any thread."""
@@ -38,8 +40,8 @@ class Run:
         fetched = {tar: _Fetched(tar, stretches) for tar, stretches in self._stretches.items()}
         return [sample.read([fetched[tar] for tar in sample.tars]) for sample in self.samples]
 
-    def _add(self, sample: Located) -> None:
-        self.size += self._growth(sample)
+    def _add(self, sample: Located, growth: int) -> None:
+        self.size += growth
         self.samples.append(sample)
         for tar, span in _reads(sample):
             stretches = self._stretches.setdefault(tar, [])
@@ -55,7 +57,7 @@ class Run:
 
     def _reaches(self, tar: Tar, span: Span) -> bool:
         stretches = self._stretches.get(tar, ())
-        return len(stretches) > 0 and 0 <= span.start - stretches[-1][1] <= GAP_BYTES
+        return len(stretches) > 0 and goes_on(stretches[-1][1], span.start)
 
 
 class _Fetched:

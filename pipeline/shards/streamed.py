@@ -83,11 +83,6 @@ class Located:
     error: ShardError | None = None
     """Why it cannot be."""
 
-    @property
-    def size(self) -> int:
-        """Bytes that its reads take."""
-        return sum(span.exclusive_end - span.start for part in self.parts for span in part.reads)
-
     def read(self, tars: Sequence[Tar] | None = None) -> list[Payloads] | ShardError:
         """The payloads of each part, or why there are none; out of `tars`, if they stand in. For any thread."""
         if self.error:

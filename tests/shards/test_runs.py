@@ -80,12 +80,12 @@ def test_whoever_keeps_a_sample_keeps_the_memory_of_no_other(wanted):
     (run,) = runs_of(wanted, Recorder(wanted.index.folder), range(2), 10**9)
     for sample, parts in zip(run.samples, run.read(), strict=True):
         held = {id(payload.obj): payload.obj.nbytes for payloads in parts for payload in payloads.values()}
-        assert sum(held.values()) == sample.size
+        assert sum(held.values()) == Run(sample).size
 
 
 @pytest.mark.parametrize(("gap", "number"), [(0, SAMPLES), (GAP_BYTES, 4)])
 def test_what_lies_behind_a_longer_gap_is_read_apart(wanted, monkeypatch, gap, number):
     """Of the JSON alone, with arrays in between."""
-    monkeypatch.setattr("pipeline.shards.runs.GAP_BYTES", gap)
+    monkeypatch.setattr("pipeline.shards.payloads.GAP_BYTES", gap)
     texts = Wanted(wanted.index, (), frames=False)
     assert len(runs_of(texts, Recorder(wanted.index.folder), range(SAMPLES), 10**9)) == number
