@@ -4,17 +4,18 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.conversations.engine import need_vllm
 from pipeline.conversations.forecast import first_prompts
 from pipeline.conversations.model import build_engine
 from pipeline.conversations.speed import ROUNDS, measure_speed
 from pipeline.decode.stage import Decode
 from pipeline.features.stage import Encode, device_name
 from schemas.arrays import Frames
+from schemas.base import InputError
 from schemas.capacity import Rates, UnitSeconds
 from schemas.recipe import Recipe
 from schemas.sample import Modality, Sample
@@ -54,7 +55,11 @@ def not_measured(recipe: Recipe) -> str:
         return ""
     if recipe.engine.kind != "vllm":
         return "nobody here knows how many GPUs an endpoint has: put seconds x GPUs / tokens into generate_device_s"
-    return "" if find_spec("vllm") else "vLLM is not installed here: calibrate where it is"
+    try:
+        need_vllm()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _generation(recipe: Recipe, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def test_light_commands_cost_little_more_than_their_libraries(arguments):
     """In processor time, side by side: what these libraries take to load is what the machine is worth just now."""
     libraries = [sys.executable, "-c", "import pydantic, yaml, typer, rich.console, rich.table"]
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    ratios = sorted(processor_seconds(command) / processor_seconds(libraries) for _ in range(3))
-    assert ratios[1] < 6, ratios
+    ratios = sorted(processor_seconds(command) / processor_seconds(libraries) for _ in range(5))
+    assert ratios[2] < 6, ratios
 
 
 def processor_seconds(command):

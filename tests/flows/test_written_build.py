@@ -143,7 +143,7 @@ def test_calibration_measures_the_engine_with_the_builds_own_prompts(undisturbed
     planned.plan()
     engine = WritingEngine()
     monkeypatch.setitem(model.ENGINES, "vllm", lambda *_: engine)
-    monkeypatch.setattr(calibration, "find_spec", lambda _: True)
+    monkeypatch.setattr("pipeline.conversations.engine.find_spec", lambda _: True)
     rates = calibration.calibrate(recipe, planned.first_choice(), planned.roots)
     assert set(engine.asked) == set(first.asked)
     assert rates.generate_device_s.prompt_token + rates.generate_device_s.reply_token > 0
@@ -166,6 +166,6 @@ def test_calibration_measures_the_engine_with_the_builds_own_prompts(undisturbed
 def test_calibration_says_why_generation_is_not_measured(undisturbed, monkeypatch, engine, reason):
     recipe, _ = undisturbed
     runtime = recipe.runtime.model_copy(update={"engine": EngineSpec(**engine)})
-    monkeypatch.setattr(calibration, "find_spec", lambda _: None)
+    monkeypatch.setattr("pipeline.conversations.engine.find_spec", lambda _: None)
     assert reason in calibration.not_measured(recipe.model_copy(update={"runtime": runtime}))
     assert not calibration.not_measured(load_recipe("demo"))
